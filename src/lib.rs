@@ -1,0 +1,9 @@
+//! Saves Docker volumes as deduplicated, compressed, encrypted streams and brings them back.
+//!
+//! `docs/architecture.md` shows the floors of this library and the way the data goes through them.
+
+pub mod clock;
+pub mod entry;
+pub mod event;
+pub mod id;
+pub mod near;

@@ -1,0 +1,3 @@
+//! The `vault` program.
+
+fn main() {}
