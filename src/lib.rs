@@ -3,6 +3,8 @@
 //! `docs/architecture.md` shows the floors of this library and the way the data goes through them.
 
 pub mod clock;
+pub mod codec;
+pub mod crypto;
 pub mod entry;
 pub mod event;
 pub mod id;

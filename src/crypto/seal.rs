@@ -1,0 +1,189 @@
+//! Authenticated encryption of everything that is stored.
+//!
+//! `seal[key](plaintext, aad)` = nonce ‖ ciphertext ‖ tag, by XChaCha20-Poly1305. The nonce is the
+//! head of a keyed hash over fresh random bytes, the AAD and the plaintext, so that neither a weak
+//! random source nor a cloned machine can make one nonce serve two plaintexts.
+
+use chacha20poly1305::aead::AeadInOut;
+use chacha20poly1305::aead::inout::InOutBuf;
+use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
+
+use super::key::{Key, Purpose};
+use super::payload::Payload;
+use super::random::{RandomError, random_bytes};
+
+const NONCE_LEN: usize = 24;
+const TAG_LEN: usize = 16;
+
+/// By how many bytes a sealed text is longer than its plaintext.
+pub const SEAL_OVERHEAD: usize = NONCE_LEN + TAG_LEN;
+
+/// The bytes are not what was sealed under this key for this place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("authentication failed")]
+pub struct OpenError;
+
+/// A buffer to be sealed, with room in front for the nonce, so that sealing copies nothing.
+#[derive(Debug)]
+pub struct Plaintext(Vec<u8>);
+
+impl Plaintext {
+    /// An empty plaintext with room for `capacity` bytes.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        let mut buffer = Vec::with_capacity(capacity + SEAL_OVERHEAD);
+        buffer.resize(NONCE_LEN, 0);
+        Self(buffer)
+    }
+
+    /// Adds bytes.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// Makes the plaintext `len` bytes long, zeros behind what is there.
+    pub fn resize(&mut self, len: usize) {
+        self.0.resize(NONCE_LEN + len, 0);
+    }
+
+    /// The plaintext so far.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0[NONCE_LEN..]
+    }
+
+    /// The plaintext so far, to be written to.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.0[NONCE_LEN..]
+    }
+}
+
+/// Nonce, ciphertext and tag.
+#[derive(Debug)]
+pub struct Sealed(Vec<u8>);
+
+impl Sealed {
+    /// The bytes as they are stored.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes, ready for a store.
+    #[must_use]
+    pub fn into_payload(self) -> Payload {
+        Payload::sealed(self.0)
+    }
+}
+
+/// `seal[key](plaintext, aad)`.
+///
+/// Shape: `n` bytes → `n +` [`SEAL_OVERHEAD`] bytes.
+/// Errors: [`RandomError`] if the system has no random bytes to give.
+/// Source: draft-irtf-cfrg-xchacha; nonce construction in `docs/format.md`.
+pub fn seal(key: &Key, plaintext: Plaintext, aad: &[u8]) -> Result<Sealed, RandomError> {
+    let mut buffer = plaintext.0;
+    let nonce = nonce(key, &buffer[NONCE_LEN..], aad)?;
+    let text = InOutBuf::from(&mut buffer[NONCE_LEN..]);
+    let tag = XChaCha20Poly1305::new(key.expose().into())
+        .encrypt_inout_detached(&nonce, aad, text)
+        .expect("because no plaintext here comes near the cipher's limit of 256 GiB");
+    buffer[..NONCE_LEN].copy_from_slice(&nonce);
+    buffer.extend_from_slice(&tag);
+    Ok(Sealed(buffer))
+}
+
+/// Opens what [`seal`] made.
+///
+/// Errors: [`OpenError`] if a bit of it, its key or its AAD differs.
+pub fn open(key: &Key, sealed: &[u8], aad: &[u8]) -> Result<Vec<u8>, OpenError> {
+    let mut plaintext = Vec::new();
+    open_into(key, sealed, aad, &mut plaintext)?;
+    Ok(plaintext)
+}
+
+/// As [`open`], into a buffer that is cleared first and can be used again.
+///
+/// Errors: [`OpenError`]; the buffer is then empty.
+pub fn open_into(
+    key: &Key,
+    sealed: &[u8],
+    aad: &[u8],
+    plaintext: &mut Vec<u8>,
+) -> Result<(), OpenError> {
+    plaintext.clear();
+    if sealed.len() < SEAL_OVERHEAD {
+        return Err(OpenError);
+    }
+    let (nonce, rest) = sealed.split_at(NONCE_LEN);
+    let (ciphertext, tag) = rest.split_at(rest.len() - TAG_LEN);
+    plaintext.extend_from_slice(ciphertext);
+    let nonce = XNonce::try_from(nonce).map_err(|_| OpenError)?;
+    let tag = Tag::try_from(tag).map_err(|_| OpenError)?;
+    let text = InOutBuf::from(&mut plaintext[..]);
+    let opened =
+        XChaCha20Poly1305::new(key.expose().into()).decrypt_inout_detached(&nonce, aad, text, &tag);
+    if opened.is_err() {
+        plaintext.clear();
+        return Err(OpenError);
+    }
+    Ok(())
+}
+
+fn nonce(key: &Key, plaintext: &[u8], aad: &[u8]) -> Result<XNonce, RandomError> {
+    let hash_key = key.derive(Purpose::Nonce, b"");
+    let mut hasher = blake3::Hasher::new_keyed(hash_key.expose());
+    let _ = hasher
+        .update(&random_bytes::<32>()?)
+        .update(&(aad.len() as u64).to_le_bytes())
+        .update(aad)
+        .update(plaintext);
+    let mut nonce = [0; NONCE_LEN];
+    nonce.copy_from_slice(&hasher.finalize().as_bytes()[..NONCE_LEN]);
+    Ok(nonce.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sealed(plaintext: &[u8], aad: &[u8]) -> Vec<u8> {
+        let mut text = Plaintext::with_capacity(plaintext.len());
+        text.extend(plaintext);
+        seal(&Key::new([1; 32]), text, aad).expect("randomness").as_bytes().to_vec()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sealed_opens(plaintext: Vec<u8>, aad: Vec<u8>) {
+            let text = sealed(&plaintext, &aad);
+            prop_assert_eq!(text.len(), plaintext.len() + SEAL_OVERHEAD);
+            prop_assert_eq!(open(&Key::new([1; 32]), &text, &aad), Ok(plaintext));
+        }
+
+        #[test]
+        fn any_flipped_bit_is_noticed(plaintext: Vec<u8>, at: prop::sample::Index, bit in 0..8) {
+            let mut text = sealed(&plaintext, b"place");
+            let at = at.index(text.len());
+            text[at] ^= 1u8 << bit;
+            prop_assert_eq!(open(&Key::new([1; 32]), &text, b"place"), Err(OpenError));
+        }
+    }
+
+    #[test]
+    fn another_key_place_or_length_does_not_open() {
+        let text = sealed(b"content", b"place");
+        assert_eq!(open(&Key::new([2; 32]), &text, b"place"), Err(OpenError));
+        assert_eq!(open(&Key::new([1; 32]), &text, b"elsewhere"), Err(OpenError));
+        for len in 0..text.len() {
+            assert_eq!(open(&Key::new([1; 32]), &text[..len], b"place"), Err(OpenError));
+        }
+    }
+
+    #[test]
+    fn one_plaintext_never_has_one_nonce_twice() {
+        assert_ne!(sealed(b"x", b"")[..NONCE_LEN], sealed(b"x", b"")[..NONCE_LEN]);
+    }
+}
