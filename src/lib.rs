@@ -7,5 +7,6 @@ pub mod codec;
 pub mod crypto;
 pub mod entry;
 pub mod event;
+pub mod format;
 pub mod id;
 pub mod near;

@@ -1,0 +1,54 @@
+//! `forget/<id>`: the owner's tombstone of a snapshot.
+
+use minicbor::{Decode, Encode};
+
+use super::{FormatError, from_cbor, to_cbor};
+use crate::id::{RecordHash, SnapshotId, WriterId};
+
+/// Why a snapshot is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum ForgetKind {
+    /// The owner forgot it.
+    #[n(0)]
+    Forget,
+    /// Its backup never came to an end; void if the snapshot's `.ok` shows after all.
+    #[n(1)]
+    Expire,
+}
+
+/// What a tombstone says.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ForgetRecord {
+    /// The snapshot.
+    #[n(0)]
+    pub snapshot: SnapshotId,
+    /// Why it goes.
+    #[n(1)]
+    pub kind: ForgetKind,
+    /// Who wrote it; with the two below, what keeps that writer's chain whole once it is gone.
+    #[n(2)]
+    pub writer: WriterId,
+    /// The how manieth record of its writer it was.
+    #[n(3)]
+    pub sequence: u64,
+    /// The hash of its record as it was stored.
+    #[n(4)]
+    pub record: RecordHash,
+}
+
+impl ForgetRecord {
+    /// The message to be signed and sealed: CBOR.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        to_cbor(self)
+    }
+
+    /// Reads the message.
+    ///
+    /// Errors: [`FormatError::Damaged`].
+    pub fn decode(message: &[u8]) -> Result<Self, FormatError> {
+        from_cbor("tombstone", message)
+    }
+}
