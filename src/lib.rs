@@ -10,3 +10,4 @@ pub mod event;
 pub mod format;
 pub mod id;
 pub mod near;
+pub mod store;
