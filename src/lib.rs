@@ -10,4 +10,5 @@ pub mod event;
 pub mod format;
 pub mod id;
 pub mod near;
+pub mod repo;
 pub mod store;

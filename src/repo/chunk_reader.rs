@@ -1,0 +1,235 @@
+//! Reads chunks, checked.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hashbrown::HashMap;
+
+use super::error::RepoError;
+use super::index::{Index, PackRef, Place};
+use super::layout;
+use super::repository::Repository;
+use crate::crypto::Key;
+use crate::format::{FormatError, PackHeader, PackKind, open_frame};
+use crate::id::{ChunkId, RecordHash};
+use crate::store::StoreError;
+
+/// Reads chunks of a repository from any number of threads.
+///
+/// Every chunk is checked against its name after it was read. A copy that is damaged is passed over
+/// for another, if there is one.
+pub struct ChunkReader {
+    repo: Arc<Repository>,
+    index: Arc<Index>,
+    packs: Mutex<HashMap<PackRef, Arc<(PackHeader, Key)>>>,
+    secrets: Mutex<HashMap<RecordHash, Key>>,
+    frames: Mutex<Frames>,
+}
+
+/// Which frame: its pack and where it starts in it.
+type FramePlace = (PackRef, u32);
+
+/// Frames that were opened last.
+struct Frames {
+    recent: VecDeque<(FramePlace, Arc<Vec<u8>>)>,
+    len: usize,
+    len_max: usize,
+}
+
+impl ChunkReader {
+    /// Keeps up to `cache_len` bytes of opened frames.
+    #[must_use]
+    pub fn new(repo: &Arc<Repository>, index: &Arc<Index>, cache_len: usize) -> Self {
+        Self {
+            repo: repo.clone(),
+            index: index.clone(),
+            packs: Mutex::default(),
+            secrets: Mutex::default(),
+            frames: Mutex::new(Frames { recent: VecDeque::new(), len: 0, len_max: cache_len }),
+        }
+    }
+
+    /// The repository that is read.
+    #[must_use]
+    pub fn repository(&self) -> &Arc<Repository> {
+        &self.repo
+    }
+
+    /// The index that is used.
+    #[must_use]
+    pub fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    /// A chunk's plaintext.
+    ///
+    /// Errors: [`RepoError::Chunk`] if no copy of it can be had.
+    pub fn read(&self, kind: PackKind, id: &ChunkId) -> Result<Vec<u8>, RepoError> {
+        let mut failure = None;
+        for place in self.index.find_all(id)? {
+            match self.read_at(kind, id, &place) {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => {
+                    if error.is_damage() {
+                        // What is stored from now on must not rest on it.
+                        self.index.distrust(place.pack);
+                    }
+                    failure = Some(error);
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| RepoError::Chunk {
+            id: *id,
+            why: "is in no pack that the index knows and the store lists".to_owned(),
+        }))
+    }
+
+    fn read_at(&self, kind: PackKind, id: &ChunkId, place: &Place) -> Result<Vec<u8>, RepoError> {
+        let frame = self.cached_frame(place)?;
+        let bytes = self.cut(&frame, place, id)?;
+        self.check(kind, id, place, bytes)?;
+        Ok(bytes.to_vec())
+    }
+
+    /// The part of a frame that is the chunk.
+    ///
+    /// Errors: [`RepoError::Chunk`] if the frame is too short for it.
+    pub fn cut<'f>(
+        &self,
+        frame: &'f [u8],
+        place: &Place,
+        id: &ChunkId,
+    ) -> Result<&'f [u8], RepoError> {
+        let start = place.offset as usize;
+        let end = start.saturating_add(place.len as usize);
+        frame.get(start..end).ok_or_else(|| {
+            let pack = self.index.pack(place.pack).id;
+            RepoError::Chunk { id: *id, why: format!("lies beyond its frame in pack {pack}") }
+        })
+    }
+
+    /// Checks a chunk against its name.
+    ///
+    /// Errors: [`RepoError::Chunk`].
+    pub fn check(
+        &self,
+        kind: PackKind,
+        id: &ChunkId,
+        place: &Place,
+        bytes: &[u8],
+    ) -> Result<(), RepoError> {
+        if self.repo.chunk_id(kind, bytes) == *id {
+            return Ok(());
+        }
+        let pack = self.index.pack(place.pack).id;
+        let why = format!("has other content than its name says, in pack {}", pack.short());
+        Err(RepoError::Chunk { id: *id, why })
+    }
+
+    /// The content of the frame a chunk lies in, from those opened last if possible.
+    fn cached_frame(&self, place: &Place) -> Result<Arc<Vec<u8>>, RepoError> {
+        let key = (place.pack, place.frame_offset);
+        if let Some(frame) = lock(&self.frames).get(key) {
+            return Ok(frame);
+        }
+        let mut content = Vec::new();
+        self.open_frame(place, &mut content)?;
+        let frame = Arc::new(content);
+        lock(&self.frames).add(key, frame.clone());
+        Ok(frame)
+    }
+
+    /// Reads and opens the frame at a place into `content`, which is cleared first.
+    ///
+    /// Errors: [`RepoError::Frame`] if it is not what was stored, or not there; a read that failed
+    /// to authenticate is tried once more, since the fault may lie in the way and not in the store.
+    pub fn open_frame(&self, place: &Place, content: &mut Vec<u8>) -> Result<(), RepoError> {
+        match self.try_open_frame(place, content) {
+            Err(RepoError::Frame { .. }) => self.try_open_frame(place, content),
+            done => done,
+        }
+    }
+
+    fn try_open_frame(&self, place: &Place, content: &mut Vec<u8>) -> Result<(), RepoError> {
+        thread_local! {
+            static BUFFERS: std::cell::RefCell<(Vec<u8>, Vec<u8>)> = const {
+                std::cell::RefCell::new((Vec::new(), Vec::new()))
+            };
+        }
+        let pack = self.index.pack(place.pack);
+        let keys = self.pack_keys(place.pack)?;
+        BUFFERS.with_borrow_mut(|(stored, scratch)| {
+            stored.clear();
+            stored.resize(place.frame_len as usize, 0);
+            let name = layout::pack(&pack.id);
+            let damaged =
+                |source| RepoError::Frame { pack: pack.id, offset: place.frame_offset, source };
+            let got = self.repo.store().get_range(&name, u64::from(place.frame_offset), stored);
+            got.map_err(|error| match error {
+                // Gone or cut short since it was listed, or the index is wrong about it: another
+                // copy may do.
+                StoreError::NotFound(_) | StoreError::Size { .. } => {
+                    damaged(FormatError::damaged(pack.kind.name(), error))
+                }
+                other => other.into(),
+            })?;
+            open_frame(&keys.1, &keys.0, place.frame_offset, stored, scratch, content)
+                .map_err(damaged)
+        })
+    }
+
+    /// The header and key of a pack, from what its segment says of it.
+    fn pack_keys(&self, number: PackRef) -> Result<Arc<(PackHeader, Key)>, RepoError> {
+        if let Some(keys) = lock(&self.packs).get(&number) {
+            return Ok(keys.clone());
+        }
+        let pack = self.index.pack(number);
+        let seal_hash = RecordHash::new(crate::crypto::digest(pack.seal.as_bytes()));
+        let known = lock(&self.secrets).get(&seal_hash).cloned();
+        let secret = match known {
+            Some(secret) => secret,
+            None => {
+                let repository = self.repo.id();
+                let restore = self.repo.keyring().restore();
+                let secret = restore.open(&pack.seal, repository.as_bytes())?;
+                let _ = lock(&self.secrets).insert(seal_hash, secret.clone());
+                secret
+            }
+        };
+        let seal = (*pack.seal).clone();
+        let keys = PackHeader::known(pack.kind, self.repo.id(), pack.salt, &secret, seal);
+        let keys = Arc::new(keys);
+        let _ = lock(&self.packs).insert(number, keys.clone());
+        Ok(keys)
+    }
+}
+
+impl std::fmt::Debug for ChunkReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ChunkReader({:?})", self.repo)
+    }
+}
+
+impl Frames {
+    fn get(&mut self, key: FramePlace) -> Option<Arc<Vec<u8>>> {
+        let at = self.recent.iter().position(|(k, _)| *k == key)?;
+        let found = self.recent.remove(at)?;
+        let frame = found.1.clone();
+        self.recent.push_front(found);
+        Some(frame)
+    }
+
+    fn add(&mut self, key: FramePlace, frame: Arc<Vec<u8>>) {
+        self.len += frame.len();
+        self.recent.push_front((key, frame));
+        while self.len > self.len_max && self.recent.len() > 1 {
+            if let Some((_, old)) = self.recent.pop_back() {
+                self.len -= old.len();
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

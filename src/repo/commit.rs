@@ -1,0 +1,250 @@
+//! The two-list protocol: how a snapshot comes to count while others collect garbage.
+//!
+//! The writer stores its record, then looks for condemn records; the collector stores its condemn
+//! record, then looks for snapshot records. At least one of them sees the other. No lock, no clock
+//! and no conditional write is needed. Steps B1 to B6 are those of `docs/format.md`.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use super::chunk_reader::ChunkReader;
+use super::chunk_writer::{ChunkWriter, WriterOptions, WriterReport};
+use super::error::RepoError;
+use super::index::Index;
+use super::layout;
+use super::packer::RunKeys;
+use super::reach::reach;
+use super::repository::Repository;
+use super::snapshots::{read_tombstone, record_hash};
+use super::state::{Head, LockedState};
+use crate::crypto::random_bytes;
+use crate::event::Observer;
+use crate::format::{
+    ForgetKind, ObjectKind, OkRecord, PendingRecord, RECORD_BYTES_MAX, SnapshotBody,
+};
+use crate::id::{PackId, RecordHash, SnapshotId, WriterId};
+use crate::store::{ObjectName, StoreError};
+
+/// So often is a snapshot rescued from packs condemned under it before the run gives up.
+const RESCUE_ROUNDS: usize = 5;
+
+/// Frames kept open while a snapshot is rescued, in bytes.
+const RESCUE_CACHE: usize = 16 << 20;
+
+/// A run that will end in one snapshot.
+pub struct Session {
+    repo: Arc<Repository>,
+    index: Arc<Index>,
+    snapshot: SnapshotId,
+    run: RunKeys,
+    condemns: BTreeSet<ObjectName>,
+    observer: Arc<dyn Observer>,
+}
+
+/// A snapshot that was acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// Its id.
+    pub snapshot: SnapshotId,
+    /// Its writer's head: who knows it can tell whether a store was rolled back.
+    pub head: RecordHash,
+    /// Bytes stored for the records and for chunks rescued from condemned packs.
+    pub stored_bytes: u64,
+}
+
+impl Session {
+    /// B1: lists what is condemned and what is stored. Only packs that are listed and that no
+    /// condemn record names count as stored.
+    ///
+    /// Errors: [`RepoError::Object`] for an index segment or condemn record that cannot be read.
+    pub fn begin(repo: &Arc<Repository>, observer: &Arc<dyn Observer>) -> Result<Self, RepoError> {
+        repo.check_writable()?;
+        let condemned = repo.condemn_records(&BTreeSet::new())?;
+        let index = Arc::new(repo.load_index_without(&condemned)?);
+        let (secret, seal) = repo.keyring().restore().public().seal(repo.id().as_bytes())?;
+        Ok(Self {
+            repo: repo.clone(),
+            index,
+            snapshot: SnapshotId::new(random_bytes()?),
+            run: RunKeys { secret, seal },
+            condemns: condemned.into_iter().map(|(name, _)| name).collect(),
+            observer: observer.clone(),
+        })
+    }
+
+    /// The index as B1 found it, with what this run adds.
+    #[must_use]
+    pub fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    /// The snapshot's id.
+    #[must_use]
+    pub fn snapshot(&self) -> SnapshotId {
+        self.snapshot
+    }
+
+    /// B2: stores chunks; [`ChunkWriter::finish`] waits for all acknowledgements.
+    #[must_use]
+    pub fn writer(&self, options: WriterOptions) -> ChunkWriter {
+        ChunkWriter::start(&self.repo, &self.index, self.run.clone(), options, &self.observer)
+    }
+
+    /// B3 to B6: stores the record, looks for condemn records, commits, looks for a tombstone.
+    ///
+    /// Errors: [`RepoError::NotCommitted`] if garbage was collected under the snapshot faster than
+    /// it could be rescued, or if it was expired meanwhile. Then it is not acknowledged.
+    pub fn commit(
+        mut self,
+        body: &SnapshotBody,
+        options: WriterOptions,
+    ) -> Result<Committed, RepoError> {
+        let (head, mut stored_bytes) = self.put_pending(body)?;
+        let mut round = 0;
+        // What a damaged pack holds is stored again like what a condemned one holds.
+        let mut doubtful = self.is_condemned()? || self.index.relies_on_distrusted();
+        while doubtful {
+            round += 1;
+            if round > RESCUE_ROUNDS {
+                let why = "packs it needs were condemned again and again; run the backup again";
+                return Err(self.not_committed(why));
+            }
+            stored_bytes +=
+                self.rescue(body, options).map_err(|error| self.swept(error))?.stored_bytes;
+            doubtful = self.is_condemned()?;
+        }
+        let commit = OkRecord { snapshot: self.snapshot, pending: head };
+        let payload = self.repo.seal_signed(ObjectKind::Ok, &commit.encode())?;
+        self.repo.store().put(&layout::ok(&self.snapshot), &payload)?;
+        stored_bytes += payload.len();
+        self.check_not_expired()?;
+        Ok(Committed { snapshot: self.snapshot, head, stored_bytes })
+    }
+
+    /// B3. The state names the record before it is stored, so that a crash between the two leaves
+    /// no doubt which record the next one follows.
+    fn put_pending(&self, body: &SnapshotBody) -> Result<(RecordHash, u64), RepoError> {
+        let mut locked = LockedState::open(&self.repo)?;
+        let mut last = locked.state.last;
+        if let Some(tentative) = locked.state.tentative.take() {
+            let name = layout::pending(&tentative.snapshot);
+            if self.repo.store().list(layout::SNAPSHOTS)?.iter().any(|o| o.name == name) {
+                last = Some(tentative);
+            }
+        }
+        // A record of ours that we did not write: this state is a copy of another host's, which
+        // goes on as that writer. The copy begins a chain of its own.
+        let seen = locked.state.heads.get(&locked.state.writer);
+        let newest = |head: &Head| last.is_none_or(|last| head.sequence >= last.sequence);
+        if seen.is_some_and(|seen| newest(seen) && last.map(|last| last.hash) != Some(seen.hash)) {
+            locked.state.writer = WriterId::new(random_bytes()?);
+            last = None;
+        }
+        let record = PendingRecord {
+            snapshot: self.snapshot,
+            writer: locked.state.writer,
+            sequence: last.map_or(1, |head| head.sequence + 1),
+            previous: last.map(|head| head.hash),
+            seal: self.run.seal.clone(),
+            body: body.seal(&self.run.secret, &self.snapshot)?,
+        };
+        let payload = self.repo.seal_signed(ObjectKind::Pending, &record.encode())?;
+        if payload.len() > RECORD_BYTES_MAX {
+            return Err(self.not_committed("its record would be too large to be read again"));
+        }
+        let hash = record_hash(&payload.to_vec());
+        let (sequence, snapshot) = (record.sequence, self.snapshot);
+        let head = Head { sequence, hash, snapshot, committed: false };
+        locked.state.last = last;
+        locked.state.tentative = Some(head);
+        locked.save()?;
+        self.repo.store().put(&layout::pending(&self.snapshot), &payload)?;
+        locked.state.last = Some(head);
+        locked.state.tentative = None;
+        let writer = locked.state.writer;
+        let _ = locked.state.heads.insert(writer, head);
+        locked.save()?;
+        Ok((hash, payload.len()))
+    }
+
+    /// B4: whether a condemn record that appeared since names a pack this run relies on.
+    fn is_condemned(&mut self) -> Result<bool, RepoError> {
+        let fresh = self.repo.condemn_records(&self.condemns)?;
+        if fresh.is_empty() {
+            return Ok(false);
+        }
+        let mut packs: HashSet<PackId> = HashSet::new();
+        for (name, record) in fresh {
+            packs.extend(record.packs);
+            for id in record.segments {
+                // What is known through a condemned segment only is not known.
+                match self.repo.read_segment(&id) {
+                    Ok(segment) => packs.extend(segment.packs.iter().map(|pack| pack.id)),
+                    // Swept already. Condemning too much costs a rescue and loses nothing.
+                    Err(RepoError::Store(StoreError::NotFound(_))) => {
+                        packs.extend(self.index.packs_beside(&id));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            let _ = self.condemns.insert(name);
+        }
+        Ok(self.index.condemn(&packs))
+    }
+
+    /// Stores again what the snapshot has in condemned packs only, while those are still there.
+    fn rescue(
+        &self,
+        body: &SnapshotBody,
+        options: WriterOptions,
+    ) -> Result<WriterReport, RepoError> {
+        let reader = ChunkReader::new(&self.repo, &self.index, RESCUE_CACHE);
+        let mut writer = self.writer(options);
+        let mut seen = HashSet::new();
+        for item in &body.items {
+            reach(&reader, item, &mut seen, &mut |kind, id| {
+                if !self.index.rely(id)? {
+                    let _ = writer.store(kind, *id, &reader.read(kind, id)?)?;
+                }
+                Ok(())
+            })?;
+        }
+        writer.finish()
+    }
+
+    /// Says what it means that something in a condemned pack cannot be read: the pack was deleted.
+    fn swept(&self, error: RepoError) -> RepoError {
+        match error {
+            RepoError::Store(StoreError::NotFound(_))
+            | RepoError::Frame { .. }
+            | RepoError::Chunk { .. } => self.not_committed(&format!(
+                "what it needs is damaged or was deleted under it ({error}); run the backup again"
+            )),
+            other => other,
+        }
+    }
+
+    /// B6.
+    fn check_not_expired(&self) -> Result<(), RepoError> {
+        let name = layout::forget(&self.snapshot);
+        if !self.repo.store().list(layout::FORGET)?.iter().any(|object| object.name == name) {
+            return Ok(());
+        }
+        match read_tombstone(&self.repo, &self.snapshot)? {
+            Some(tombstone) if tombstone.kind == ForgetKind::Expire => {
+                Err(self.not_committed("it was expired while it was being made"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn not_committed(&self, why: &str) -> RepoError {
+        RepoError::NotCommitted { snapshot: self.snapshot, why: why.to_owned() }
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Session({})", self.snapshot.short())
+    }
+}

@@ -1,0 +1,194 @@
+//! The tables in the cache directory: opened, written from segments, and merged.
+//!
+//! A table is named after the segments it holds. Losing one, or all, costs time and nothing else.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use hashbrown::HashMap;
+
+use super::error::RepoError;
+use super::index_table::{Record, Table, TablePack, TableWriter};
+use crate::crypto::digest;
+use crate::format::SegmentRecord;
+use crate::id::{PackId, SegmentId, hex};
+
+fn table_path(dir: &Path, segments: &[SegmentId]) -> PathBuf {
+    let name = match segments {
+        [one] => one.to_string(),
+        many => hex(&digest(&many.iter().flat_map(|id| *id.as_bytes()).collect::<Vec<_>>())),
+    };
+    dir.join(format!("{name}.table"))
+}
+
+/// Opens the tables that hold nothing but sound segments, and those that hold nothing but
+/// condemned ones; each segment once. Other tables are removed.
+pub(super) fn open_tables(
+    dir: &Path,
+    sound: &BTreeSet<SegmentId>,
+    condemned: &BTreeSet<SegmentId>,
+) -> Result<(Vec<Table>, Vec<Table>), RepoError> {
+    let mut found = Vec::new();
+    for file in std::fs::read_dir(dir).map_err(RepoError::local("list", dir))? {
+        let path = file.map_err(RepoError::local("list", dir))?.path();
+        if path.extension().is_none_or(|extension| extension != "table") {
+            continue;
+        }
+        let all_in = |table: &Table, wanted: &BTreeSet<SegmentId>| {
+            table.segments().iter().all(|id| wanted.contains(id))
+        };
+        match Table::open(&path) {
+            Ok(table) if all_in(&table, sound) || all_in(&table, condemned) => found.push(table),
+            // What it held is fetched again. Another process may still read it: it keeps its file.
+            _ => drop(std::fs::remove_file(&path)),
+        }
+    }
+    // Of two tables with a common segment, as a merge that was cut short leaves them, the one with
+    // more segments stays.
+    found.sort_by_key(|table| std::cmp::Reverse(table.segments().len()));
+    let mut covered = BTreeSet::new();
+    found.retain(|table| {
+        let fresh = table.segments().iter().all(|id| !covered.contains(id));
+        if fresh {
+            covered.extend(table.segments().iter().copied());
+        } else {
+            let _ = std::fs::remove_file(table.path());
+        }
+        fresh
+    });
+    found.sort_by_key(|table| std::cmp::Reverse(table.records()));
+    Ok(found.into_iter().partition(|table| table.segments().iter().all(|id| sound.contains(id))))
+}
+
+pub(super) fn write_table(
+    dir: &Path,
+    segments: &[SegmentId],
+    record: &SegmentRecord,
+) -> Result<Table, RepoError> {
+    let mut records = Vec::new();
+    for (number, pack) in (0u32..).zip(&record.packs) {
+        for (frame_offset, frame) in pack.directory.placed() {
+            let mut offset = 0;
+            for (prefix, len) in &frame.chunks {
+                records.push(Record {
+                    prefix: *prefix,
+                    pack: number,
+                    frame_offset,
+                    frame_len: frame.stored_len,
+                    offset,
+                    len: *len,
+                });
+                offset += len;
+            }
+        }
+    }
+    records.sort_unstable_by_key(|record| record.prefix);
+    let mut writer = TableWriter::create(&table_path(dir, segments))?;
+    records.iter().try_for_each(|record| writer.push(record))?;
+    let packs: Vec<_> = record
+        .packs
+        .iter()
+        .map(|pack| TablePack {
+            id: pack.id,
+            kind: pack.kind,
+            size: pack.size,
+            salt: pack.salt,
+            seal: record.seals[pack.seal].clone(),
+        })
+        .collect();
+    writer.finish(segments, &packs)
+}
+
+/// Merges all tables but those that are larger than all smaller ones together, so that every record
+/// is written again only logarithmically often.
+pub(super) fn merge_small(dir: &Path, mut tables: Vec<Table>) -> Result<Vec<Table>, RepoError> {
+    tables.sort_by_key(Table::records);
+    let mut sum = 0;
+    let mut small = 0;
+    for table in &tables {
+        if small > 1 && table.records() > 4 * sum {
+            break;
+        }
+        sum += table.records();
+        small += 1;
+    }
+    let large = tables.split_off(small);
+    let merged = merge(dir, &tables)?;
+    for table in &tables {
+        if table.path() != merged.path() {
+            let _ = std::fs::remove_file(table.path());
+        }
+    }
+    Ok(large.into_iter().chain([merged]).collect())
+}
+
+/// A table that is read page by page while tables are merged.
+struct Cursor<'a> {
+    table: &'a Table,
+    page: usize,
+    records: std::vec::IntoIter<Record>,
+    packs: Vec<u32>,
+}
+
+impl Cursor<'_> {
+    fn next(&mut self) -> Result<Option<Record>, RepoError> {
+        loop {
+            if let Some(record) = self.records.next() {
+                let pack = self.packs.get(record.pack as usize).copied();
+                return Ok(pack.map(|pack| Record { pack, ..record }));
+            }
+            match self.table.page_records(self.page)? {
+                Some(records) => self.records = records.into_iter(),
+                None => return Ok(None),
+            }
+            self.page += 1;
+        }
+    }
+}
+
+fn merge(dir: &Path, tables: &[Table]) -> Result<Table, RepoError> {
+    let mut segments: Vec<_> = tables.iter().flat_map(Table::segments).copied().collect();
+    segments.sort_unstable();
+    segments.dedup();
+    let mut packs: Vec<TablePack> = Vec::new();
+    let mut numbers: HashMap<PackId, u32> = HashMap::new();
+    let mut sources = Vec::new();
+    for table in tables {
+        let mapped = table.packs().iter().map(|pack| {
+            *numbers.entry(pack.id).or_insert_with(|| {
+                packs.push(pack.clone());
+                u32::try_from(packs.len() - 1).expect("because packs are counted in 32 bits")
+            })
+        });
+        sources.push((table, mapped.collect()));
+    }
+    let mut writer = TableWriter::create(&table_path(dir, &segments))?;
+    merge_records(sources, |record| writer.push(&record))?;
+    writer.finish(&segments, &packs)
+}
+
+/// Calls `each` with the records of all tables in order, with packs numbered as each table is told.
+pub(super) fn merge_records(
+    tables: Vec<(&Table, Vec<u32>)>,
+    mut each: impl FnMut(Record) -> Result<(), RepoError>,
+) -> Result<(), RepoError> {
+    let mut cursors: Vec<_> = tables
+        .into_iter()
+        .map(|(table, packs)| Cursor { table, page: 0, records: Vec::new().into_iter(), packs })
+        .collect();
+    let mut heap = std::collections::BinaryHeap::new();
+    let mut heads = Vec::new();
+    for (at, cursor) in cursors.iter_mut().enumerate() {
+        let head = cursor.next()?;
+        heap.extend(head.map(|record| std::cmp::Reverse((record.prefix, at))));
+        heads.push(head);
+    }
+    while let Some(std::cmp::Reverse((_, at))) = heap.pop() {
+        let next = cursors[at].next()?;
+        if let Some(record) = std::mem::replace(&mut heads[at], next) {
+            each(record)?;
+        }
+        heap.extend(next.map(|record| std::cmp::Reverse((record.prefix, at))));
+    }
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! What a store holds of a repository: every segment read and checked anew, every pack listed.
+//!
+//! Nothing is taken from the cache, where a segment that is damaged by now may still be known.
+//! Damage is collected; what can still be read makes an index of its own.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::FlockOperation;
+
+use super::error::RepoError;
+use super::index::{Index, Listing, segment_ids};
+use super::layout;
+use super::repository::Repository;
+use crate::crypto::{RunSeal, digest, random_bytes};
+use crate::format::{PackDirectory, PackHeader, PackKind, SegmentRecord};
+use crate::id::{PackId, SegmentId, hex};
+use crate::store::{ObjectName, StoreError};
+
+const FOLDER_PREFIX: &str = "inventory-";
+
+/// A pack as a segment names it.
+#[derive(Debug, Clone)]
+pub struct KnownPack {
+    /// Its id.
+    pub id: PackId,
+    /// What it holds.
+    pub kind: PackKind,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its salt.
+    pub salt: [u8; 32],
+    /// The sealed secret of its run.
+    pub seal: Arc<RunSeal>,
+    /// A segment that lists what it holds.
+    pub segment: SegmentId,
+    /// Chunks in it.
+    pub chunks: u64,
+    /// Whether only condemned segments name it: nothing but an old snapshot may need it.
+    pub condemned: bool,
+    directory: [u8; 32],
+}
+
+impl KnownPack {
+    /// Whether this is what the segment says that the pack holds.
+    #[must_use]
+    pub fn holds(&self, directory: &PackDirectory) -> bool {
+        digest(&directory.encode()) == self.directory
+    }
+}
+
+/// What a store holds.
+#[derive(Debug)]
+pub struct Inventory {
+    /// Where chunks lie, by the segments that could be read.
+    pub index: Arc<Index>,
+    /// The packs in segments that could be read.
+    pub known: BTreeMap<PackId, KnownPack>,
+    /// The packs the store lists, with their sizes in bytes.
+    pub listed: BTreeMap<PackId, u64>,
+    /// Packs that condemn records name: they may be gone at any time.
+    pub condemned: HashSet<PackId>,
+    /// Segments the store lists.
+    pub segments: u64,
+    /// Bytes of these.
+    pub segment_bytes: u64,
+    /// Segments and condemn records that cannot be read, and why.
+    pub damaged: Vec<(ObjectName, RepoError)>,
+    _folder: Folder,
+}
+
+impl Inventory {
+    /// Lists and reads segments, then lists packs: whatever a segment names was stored before.
+    ///
+    /// Snapshots that were listed before have all they need in it.
+    /// Errors: [`RepoError::Store`] if the store as a whole fails, [`RepoError::Local`].
+    pub fn take(repo: &Repository) -> Result<Self, RepoError> {
+        let folder = Folder::make(&repo.dirs().cache)?;
+        let segments = repo.store().list(layout::INDEX)?;
+        let mut damaged = Vec::new();
+        let mut listing = Listing { segments: segment_ids(&segments), ..Listing::default() };
+        let mut listed = BTreeMap::new();
+        for object in repo.store().list(layout::PACKS)? {
+            let id = layout::id_of(&object.name, "");
+            if let Some(id) = id.filter(|id| layout::pack(id) == object.name) {
+                let _ = listed.insert(id, object.size);
+            }
+        }
+        listing.packs = listed.iter().map(|(id, size)| (*id, *size)).collect();
+        // Condemned last: what was removed under us is named there.
+        match repo.condemn_records(&Default::default()) {
+            Ok(records) => {
+                for (_, record) in records {
+                    listing.condemned_packs.extend(record.packs);
+                    listing.condemned_segments.extend(record.segments);
+                }
+            }
+            Err(RepoError::Object { name, source }) => {
+                damaged.push((name.clone(), RepoError::Object { name, source }));
+            }
+            Err(error) => return Err(error),
+        }
+        let found = RefCell::new((damaged, BTreeMap::new()));
+        let index = Index::load(&folder.path, &listing, |id| {
+            let condemned = listing.condemned_segments.contains(id);
+            let (damaged, known) = &mut *found.borrow_mut();
+            match repo.read_segment(id) {
+                Ok(record) => {
+                    note_packs(id, &record, condemned, known, damaged);
+                    Ok(record)
+                }
+                Err(error) if repo.blames_object(&error)? => {
+                    // One that is on its way out may be gone by now.
+                    if !condemned {
+                        damaged.push((layout::segment(id), error));
+                    }
+                    Ok(SegmentRecord::default())
+                }
+                Err(error) => Err(error),
+            }
+        })?;
+        let (damaged, known) = found.into_inner();
+        Ok(Self {
+            index: Arc::new(index),
+            known,
+            listed,
+            condemned: listing.condemned_packs,
+            segments: segments.len() as u64,
+            segment_bytes: segments.iter().map(|object| object.size).sum(),
+            damaged,
+            _folder: folder,
+        })
+    }
+
+    /// Packs that the store lists and no segment names: an interrupted run leaves such.
+    pub fn unknown(&self) -> impl Iterator<Item = (&PackId, u64)> {
+        let unknown = |(id, _): &(&PackId, &u64)| !self.known.contains_key(*id);
+        self.listed.iter().filter(unknown).map(|(id, size)| (id, *size))
+    }
+}
+
+/// The name of a pack in the store.
+#[must_use]
+pub fn pack_name(id: &PackId) -> ObjectName {
+    layout::pack(id)
+}
+
+/// The name of a snapshot's record in the store.
+#[must_use]
+pub fn snapshot_record_name(id: &crate::id::SnapshotId) -> ObjectName {
+    layout::pending(id)
+}
+
+impl Repository {
+    /// Whether a failure is that of one object: it is damaged, or cannot be read while the store
+    /// answers otherwise.
+    ///
+    /// Errors: what the store says if it fails as a whole.
+    pub fn blames_object(&self, error: &RepoError) -> Result<bool, RepoError> {
+        match error {
+            error if error.is_damage() => Ok(true),
+            RepoError::Store(StoreError::Io { .. }) => Self::probe(&**self.store()).map(|_| true),
+            _ => Ok(false),
+        }
+    }
+}
+
+fn note_packs(
+    segment: &SegmentId,
+    record: &SegmentRecord,
+    condemned: bool,
+    known: &mut BTreeMap<PackId, KnownPack>,
+    damaged: &mut Vec<(ObjectName, RepoError)>,
+) {
+    let mut seals: HashMap<usize, Arc<RunSeal>> = HashMap::new();
+    let mut blame = |why: String| {
+        let error = crate::format::FormatError::damaged("index segment", why);
+        let name = layout::segment(segment);
+        damaged.push((name.clone(), RepoError::object(&name)(error)));
+    };
+    for pack in &record.packs {
+        let frames = &pack.directory.frames;
+        let frame_bytes: u64 = frames.iter().map(|frame| u64::from(frame.stored_len)).sum();
+        if PackHeader::LEN as u64 + frame_bytes > pack.size {
+            blame(format!("it names frames beyond the end of pack {}", pack.id.short()));
+        }
+        let seal = seals.entry(pack.seal);
+        let seal = seal.or_insert_with(|| Arc::new(record.seals[pack.seal].clone()));
+        let new = KnownPack {
+            id: pack.id,
+            kind: pack.kind,
+            size: pack.size,
+            salt: pack.salt,
+            seal: seal.clone(),
+            segment: *segment,
+            chunks: frames.iter().map(|frame| frame.chunks.len() as u64).sum(),
+            condemned,
+            directory: digest(&pack.directory.encode()),
+        };
+        let first = known.entry(pack.id).or_insert_with(|| new.clone());
+        first.condemned &= condemned;
+        let same = (first.kind, first.size, first.salt, first.directory)
+            == (new.kind, new.size, new.salt, new.directory);
+        if !same || first.seal != new.seal {
+            let other = first.segment.short();
+            blame(format!("segment {other} says otherwise of pack {}", pack.id.short()));
+        }
+    }
+}
+
+/// A folder for tables that nobody else uses and that goes with its inventory.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    fn make(cache: &Path) -> Result<Self, RepoError> {
+        std::fs::create_dir_all(cache).map_err(RepoError::local("create", cache))?;
+        remove_left_behind(cache);
+        let name = format!("{FOLDER_PREFIX}{}", hex(&random_bytes::<8>()?));
+        let path = cache.join(name);
+        std::fs::create_dir(&path).map_err(RepoError::local("create", &path))?;
+        let lock = File::open(&path).map_err(RepoError::local("open", &path))?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| RepoError::local("lock", &path)(error.into()))?;
+        Ok(Self { path, _lock: lock })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Removes the folders of killed runs: those that nobody holds.
+fn remove_left_behind(cache: &Path) {
+    let Ok(entries) = std::fs::read_dir(cache) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name();
+        if !name.to_str().is_some_and(|name| name.starts_with(FOLDER_PREFIX)) {
+            continue;
+        }
+        let held = File::open(entry.path()).is_ok_and(|folder| {
+            rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive).is_err()
+        });
+        if !held {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}

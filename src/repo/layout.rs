@@ -1,0 +1,54 @@
+//! Where objects of each kind lie in a store.
+
+use crate::id::{PackId, SegmentId, SlotId, SnapshotId};
+use crate::store::ObjectName;
+
+pub(crate) const KEYS: &str = "keys";
+pub(crate) const CONFIG: &str = "config";
+pub(crate) const PACKS: &str = "packs";
+pub(crate) const INDEX: &str = "index";
+pub(crate) const SNAPSHOTS: &str = "snapshots";
+pub(crate) const FORGET: &str = "forget";
+pub(crate) const GC: &str = "gc";
+
+fn name(text: &str) -> ObjectName {
+    ObjectName::parse(text).expect("because hex digits and these folders make a name")
+}
+
+pub(crate) fn bootstrap() -> ObjectName {
+    name("vault.json")
+}
+
+pub(crate) fn config(sequence: u64) -> ObjectName {
+    name(&format!("{CONFIG}/{sequence:016}"))
+}
+
+pub(crate) fn slot(id: &SlotId) -> ObjectName {
+    name(&format!("{KEYS}/{id}"))
+}
+
+pub(crate) fn pack(id: &PackId) -> ObjectName {
+    let hex = id.to_string();
+    name(&format!("{PACKS}/{}/{hex}", &hex[..2]))
+}
+
+pub(crate) fn segment(id: &SegmentId) -> ObjectName {
+    name(&format!("{INDEX}/{id}"))
+}
+
+pub(crate) fn pending(id: &SnapshotId) -> ObjectName {
+    name(&format!("{SNAPSHOTS}/{id}.pending"))
+}
+
+pub(crate) fn ok(id: &SnapshotId) -> ObjectName {
+    name(&format!("{SNAPSHOTS}/{id}.ok"))
+}
+
+pub(crate) fn forget(id: &SnapshotId) -> ObjectName {
+    name(&format!("{FORGET}/{id}"))
+}
+
+/// The id in the last component of a name, if it is one with this suffix.
+pub(crate) fn id_of<T: std::str::FromStr>(name: &ObjectName, suffix: &str) -> Option<T> {
+    name.base().strip_suffix(suffix)?.parse().ok()
+}

@@ -1,0 +1,49 @@
+//! A repository: keys, index, packs, trees, snapshots, and the protocol that commits them.
+//!
+//! Floor 4. All reads verify; all writes go in the order packs, index, snapshot, so that a crash
+//! anywhere leaves garbage and never damage.
+
+mod chunk_reader;
+mod chunk_writer;
+mod commit;
+mod content;
+mod error;
+mod index;
+mod index_files;
+mod index_table;
+mod init;
+mod inventory;
+mod key_file;
+mod keyring;
+mod layout;
+mod pack_reader;
+mod packer;
+mod reach;
+mod recovery_code;
+mod repository;
+mod slots;
+mod snapshots;
+mod state;
+mod tree_builder;
+mod tree_diff;
+mod tree_walk;
+
+pub use self::chunk_reader::ChunkReader;
+pub use self::chunk_writer::{ChunkWriter, Claim, NewData, WriterOptions, WriterReport};
+pub use self::commit::{Committed, Session};
+pub use self::content::{ContentBuilder, ContentWalk, read_content_node};
+pub use self::error::RepoError;
+pub use self::index::{Index, PackInfo, PackRef, Place};
+pub use self::init::{InitOptions, init};
+pub use self::inventory::{Inventory, KnownPack, pack_name, snapshot_record_name};
+pub use self::key_file::{KeyFileError, read_key_file, write_key_file};
+pub use self::keyring::Keyring;
+pub use self::pack_reader::{OpenedPack, PackBuffers, PackCheck, PackLoss, PackReader};
+pub use self::reach::reach;
+pub use self::recovery_code::{RecoveryCode, RecoveryCodeError};
+pub use self::repository::{Dirs, Repository};
+pub use self::slots::{Secret, SlotInfo, add_slot, list_slots, remove_slot, unlock};
+pub use self::snapshots::{Snapshot, SnapshotList};
+pub use self::tree_builder::{TreeBuilder, TreeRoot};
+pub use self::tree_diff::{Difference, TreeDiff};
+pub use self::tree_walk::{HintsWalk, TreeWalk};
