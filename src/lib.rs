@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod codec;
 pub mod crypto;
+pub mod docker;
 pub mod entry;
 pub mod event;
 pub mod format;
