@@ -12,4 +12,6 @@ pub mod format;
 pub mod id;
 pub mod near;
 pub mod repo;
+pub mod sink;
+pub mod source;
 pub mod store;
