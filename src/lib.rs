@@ -11,6 +11,7 @@ pub mod event;
 pub mod format;
 pub mod id;
 pub mod near;
+pub mod ops;
 pub mod repo;
 pub mod sink;
 pub mod source;

@@ -1,0 +1,162 @@
+//! Check: whether the repository holds all that its snapshots need.
+//!
+//! Three stages. The inventory lists and reads everything small; packs are compared with it, and
+//! read whole where that is asked for; then every tree is walked, each node once, and every chunk
+//! looked up. Only if anything is missing are the trees walked again, along the damaged branches,
+//! to name files. Nothing is written to the store.
+
+mod packs;
+mod paths;
+mod report;
+mod trees;
+
+use std::sync::Arc;
+
+use self::packs::Losses;
+use self::paths::name_paths;
+pub use self::report::{CheckReport, Damage, Fault, Touched, TouchedFile};
+use self::report::{Findings, chain};
+use self::trees::Trees;
+use super::error::{Interrupt, OpsError};
+use crate::clock::Stopwatch;
+use crate::event::Observer;
+use crate::format::Bootstrap;
+use crate::repo::{
+    ChunkReader, Inventory, RepoError, Repository, SnapshotList, list_slots, snapshot_record_name,
+};
+use crate::store::ObjectName;
+
+/// Opened frames of trees that are kept, in bytes.
+const TREE_CACHE: usize = 32 << 20;
+
+/// How much of the stored data is read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ReadData {
+    /// Only trees.
+    Trees,
+    /// So many percent of the packs, others each time.
+    Percent(f64),
+    /// Every pack.
+    All,
+}
+
+/// How a repository is checked.
+#[derive(Debug, Clone)]
+pub struct CheckOptions {
+    /// How much of the stored data is read.
+    pub read: ReadData,
+    /// Ceiling of memory in bytes.
+    pub memory: u64,
+}
+
+/// Checks a repository.
+///
+/// Damage is no error; it stands in the report.
+/// Errors: the store or this machine fails, or it was interrupted.
+pub fn check(
+    repo: &Arc<Repository>,
+    options: &CheckOptions,
+    observer: &Arc<dyn Observer>,
+    interrupt: &Interrupt,
+) -> Result<CheckReport, OpsError> {
+    let watch = Stopwatch::start();
+    let mut findings = Findings::default();
+    observer.stage("reading snapshots and index");
+    check_head(repo, &mut findings)?;
+    // Snapshots first: all that they need was stored before them, and is seen after them.
+    let list = load_snapshots(repo, &mut findings)?;
+    let inventory = Inventory::take(repo)?;
+    for (name, error) in &inventory.damaged {
+        findings.damaged(name, error);
+    }
+    let mut losses = Losses::compare(&inventory, &mut findings);
+    interrupt.check()?;
+    observer.stage("reading packs");
+    let read = losses.read_packs(repo, &inventory, options, &mut findings, observer, interrupt)?;
+    observer.stage("walking trees");
+    let reader = Arc::new(ChunkReader::new(repo, &inventory.index, TREE_CACHE));
+    let mut trees = Trees::new(repo, &reader, &losses, &mut findings, observer, interrupt);
+    let mut dirty = Vec::new();
+    for snapshot in &list.snapshots {
+        for item in snapshot.items() {
+            if !trees.item(item)? {
+                dirty.push((snapshot, item));
+            }
+        }
+    }
+    let walked = trees.finish();
+    if !dirty.is_empty() {
+        observer.stage("naming files");
+        name_paths(&reader, &losses, &walked, &dirty, &mut findings, interrupt)?;
+    }
+    note_strays(&inventory, &list, &mut findings);
+    Ok(CheckReport {
+        snapshots: list.snapshots.len() as u64,
+        segments: inventory.segments,
+        packs: inventory.listed.len() as u64,
+        packs_read: read.packs,
+        bytes_read: read.bytes,
+        nodes: walked.nodes,
+        chunks: walked.chunks,
+        damage: findings.damage,
+        damage_more: findings.damage_more,
+        touched: findings.touched,
+        notices: findings.notices,
+        seconds: watch.elapsed().as_secs_f64(),
+    })
+}
+
+/// `vault.json` and the key slots.
+fn check_head(repo: &Repository, findings: &mut Findings) -> Result<(), OpsError> {
+    let name = ObjectName::parse("vault.json").expect("because it is a valid name");
+    let bytes = repo.store().get(&name, Bootstrap::BYTES_MAX).map_err(RepoError::from)?;
+    // Nothing authenticates it; it opens the repository, so what matters of it is right.
+    if bytes != (Bootstrap { repository: repo.id(), read_only_because: None }).encode() {
+        findings.notice(name.as_str(), "it is not as this program writes it".to_owned());
+    }
+    for slot in list_slots(&**repo.store()).map_err(OpsError::from)? {
+        if !slot.sound {
+            findings.add(&format!("keys/{}", slot.id), Fault::Damaged, &slot.kind);
+        }
+    }
+    Ok(())
+}
+
+fn load_snapshots(repo: &Repository, findings: &mut Findings) -> Result<SnapshotList, OpsError> {
+    let (list, rolled_back) = SnapshotList::survey(repo)?;
+    if let Some(error) = rolled_back {
+        findings.add("snapshots", Fault::RolledBack, &error.to_string());
+    }
+    for (name, error) in &list.damaged {
+        findings.damaged(name, error);
+        let id = name.base().split('.').next().and_then(|id| id.parse().ok());
+        findings.touched.extend(id.map(Touched::whole));
+    }
+    Ok(list)
+}
+
+fn note_strays(inventory: &Inventory, list: &SnapshotList, findings: &mut Findings) {
+    let (mut packs, mut bytes) = (0u64, 0u64);
+    for (_, size) in inventory.unknown() {
+        packs += 1;
+        bytes += size;
+    }
+    if packs > 0 {
+        findings.notice(
+            "packs",
+            format!(
+                "{packs} packs ({bytes} bytes) are in no index segment: an interrupted run \
+                 leaves such; they do no harm"
+            ),
+        );
+    }
+    for id in &list.unfinished {
+        let name = snapshot_record_name(id);
+        findings.notice(name.as_str(), "the backup was not finished, or is under way".to_owned());
+    }
+}
+
+/// The error with its causes, as one line.
+fn why(error: &RepoError) -> String {
+    chain(error)
+}
