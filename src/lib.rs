@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod codec;
+pub mod config;
 pub mod crypto;
 pub mod docker;
 pub mod entry;

@@ -1,3 +1,7 @@
 //! The `vault` program.
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,312 @@
+//! Everything a verb needs to know besides its own arguments, resolved once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use jiff::tz::TimeZone;
+use volume_vault::clock::{Clock, Time};
+
+use super::args::GlobalArgs;
+use super::environment::Environment;
+use super::error::{CliError, Kind};
+use super::names::{SnapshotName, SnapshotPath, parse_size};
+use super::output::{self, Output};
+use super::places::{Configuration, Places};
+use super::prompt::ask;
+use super::repository::{Choice, choose};
+use super::secret::Credentials;
+
+/// Memory for data on its way, unless told otherwise, in bytes.
+const MEMORY_DEFAULT: u64 = 256 << 20;
+
+/// Less than this holds no pack and its frames.
+const MEMORY_MIN: u64 = 64 << 20;
+
+/// Which Docker Engine is meant; making the connection is the library's business.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct HostSettings {
+    /// The name of the `[hosts.NAME]` table it came from: the host of its series.
+    pub(crate) name: Option<String>,
+    /// A URL (`unix://`, `tcp://`, `ssh://`) or the name of a docker context; none for the default
+    /// engine.
+    pub(crate) address: Option<String>,
+    /// `DOCKER_CERT_PATH`.
+    pub(crate) cert_path: Option<PathBuf>,
+    /// `DOCKER_TLS_VERIFY`.
+    pub(crate) tls_verify: bool,
+    /// The docker command's own configuration folder: `DOCKER_CONFIG`, else `~/.docker`.
+    pub(crate) docker_config: Option<PathBuf>,
+}
+
+/// The resolved settings of one run.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Where and how to print.
+    pub(crate) output: Output,
+    /// Where things of this installation lie.
+    pub(crate) places: Places,
+    /// The configuration in force.
+    pub(crate) configuration: Configuration,
+    /// The engine to work against.
+    pub(crate) host: HostSettings,
+    /// Where the cache is; none with `--no-cache`.
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Memory for data on its way, in bytes.
+    pub(crate) memory_bytes: u64,
+    /// `--dry-run`.
+    pub(crate) dry_run: bool,
+    /// `--yes`.
+    pub(crate) yes: bool,
+    /// Set once a signal asked to stop.
+    pub(crate) interrupted: Arc<AtomicBool>,
+    /// The time.
+    pub(crate) clock: Clock,
+    /// The zone times are shown in and read in.
+    pub(crate) zone: TimeZone,
+    global: GlobalArgs,
+    environment: Environment,
+}
+
+impl Context {
+    /// Resolves flags, environment and configuration. Which repository is meant is not asked yet:
+    /// `completions` needs none, and `init` may name another.
+    ///
+    /// Errors: usage, an unreadable configuration.
+    pub(crate) fn new(
+        global: &GlobalArgs,
+        environment: Environment,
+        interrupted: Arc<AtomicBool>,
+    ) -> Result<Self, CliError> {
+        let configuration = Configuration::find(global.config.as_deref(), &environment)?;
+        let places = Places::of(&environment)?;
+        let defaults = &configuration.config.defaults;
+        let memory = global.memory.as_ref().or(defaults.memory.as_ref());
+        let memory_bytes = memory.map_or(Ok(MEMORY_DEFAULT), |text| parse_size(text))?;
+        if memory_bytes < MEMORY_MIN {
+            return Err(CliError::usage("less than 64MiB of memory is too little"));
+        }
+        let flag_dir = |path: &PathBuf| environment.current_dir.join(path);
+        let cache_dir = global
+            .cache_dir
+            .as_ref()
+            .or(environment.cache_dir.as_ref())
+            .map(flag_dir)
+            .or_else(|| defaults.cache_dir.clone())
+            .unwrap_or_else(|| places.cache.clone());
+        Ok(Self {
+            output: Output::new(
+                global.json.into(),
+                global.quiet,
+                global.verbose,
+                !global.no_progress,
+            ),
+            host: host_settings(global.host.as_deref(), &environment, &configuration),
+            places,
+            configuration,
+            cache_dir: (!global.no_cache).then_some(cache_dir),
+            memory_bytes,
+            dry_run: global.dry_run,
+            yes: global.yes,
+            interrupted,
+            clock: Clock::System,
+            zone: TimeZone::system(),
+            global: global.clone(),
+            environment,
+        })
+    }
+
+    /// The repository that is meant; see [`choose`].
+    ///
+    /// Errors: no repository, ambiguous.
+    pub(crate) fn repository(&self) -> Result<Choice, CliError> {
+        let flag = self.global.repo.as_deref();
+        choose(flag, &self.environment, &self.configuration, &self.places)
+    }
+
+    /// The repository at `url`, as if `--repo` had named it; for `init URL`.
+    pub(crate) fn repository_at(&self, url: &str) -> Result<Choice, CliError> {
+        choose(Some(url), &self.environment, &self.configuration, &self.places)
+    }
+
+    /// Where the password or key of `repository` comes from.
+    pub(crate) fn credentials(&self, repository: &Choice) -> Credentials {
+        Credentials {
+            key_file_flag: self.global.key_file.clone(),
+            command_flag: self.global.password_command.clone(),
+            file_flag: self.global.password_file.clone(),
+            configured_key_file: repository.key_file.clone(),
+            configured_file: repository.password_file.clone(),
+            keys: self.places.keys.clone(),
+            environment: self.environment.clone(),
+        }
+    }
+
+    /// What `key add` and `key passwd` are told by flags of their own; nothing else counts there,
+    /// or the old password would be made the new one.
+    pub(crate) fn new_credentials(
+        &self,
+        key_file: Option<PathBuf>,
+        file: Option<PathBuf>,
+        command: Option<String>,
+    ) -> Credentials {
+        let child = self.environment.child.clone();
+        Credentials {
+            key_file_flag: key_file,
+            command_flag: command,
+            file_flag: file,
+            keys: self.places.keys.clone(),
+            environment: Environment { child, ..Environment::default() },
+            ..Credentials::default()
+        }
+    }
+
+    /// The file `init --default` writes to.
+    pub(crate) fn config_file_to_write(&self) -> PathBuf {
+        self.configuration.path.clone().unwrap_or_else(|| self.places.config_file.clone())
+    }
+
+    /// The folder relative paths are meant from.
+    pub(crate) fn current_dir(&self) -> &std::path::Path {
+        &self.environment.current_dir
+    }
+
+    /// The present time.
+    pub(crate) fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// Reads a snapshot's name by this run's clock and zone.
+    pub(crate) fn snapshot_name(&self, text: &str) -> Result<SnapshotName, CliError> {
+        let name = SnapshotName::parse(text, self.now(), &self.zone)?;
+        name.absolute_in(self.current_dir())
+    }
+
+    /// Reads `SNAPSHOT:PATH` by this run's clock and zone.
+    pub(crate) fn snapshot_path(&self, text: &str) -> Result<SnapshotPath, CliError> {
+        let SnapshotPath { snapshot, path } = SnapshotPath::parse(text, self.now(), &self.zone)?;
+        Ok(SnapshotPath { snapshot: snapshot.absolute_in(self.current_dir())?, path })
+    }
+
+    /// Goes on only if the user wants to: `--yes`, or `y` at a terminal.
+    ///
+    /// Errors: refused, in `what`'s name.
+    pub(crate) fn confirm(&self, what: &str) -> Result<(), CliError> {
+        if self.yes {
+            return Ok(());
+        }
+        if self.output.format.is_json() || !output::is_interactive() {
+            let error = CliError::new(Kind::Refused, format!("{what}: needs a yes"));
+            return Err(error.hint("add `--yes` if that is what you want"));
+        }
+        match ask(&format!("{what}. Go on?"))? {
+            true => Ok(()),
+            false => Err(CliError::new(Kind::Refused, format!("{what}: not wanted"))),
+        }
+    }
+}
+
+/// `-H`, then `DOCKER_HOST`, then `DOCKER_CONTEXT` (as the docker command does), then `[defaults]`;
+/// a `[hosts.NAME]` stands for its URL, `local` for the default engine whatever else is set.
+fn host_settings(
+    flag: Option<&str>,
+    environment: &Environment,
+    configuration: &Configuration,
+) -> HostSettings {
+    let config = &configuration.config;
+    let text = flag
+        .or(environment.docker_host.as_deref())
+        .or(environment.docker_context.as_deref())
+        .or(config.defaults.host.as_deref());
+    let table = text.and_then(|text| config.hosts.get_key_value(text));
+    let address = match (text, table) {
+        (_, Some((_, host))) => Some(host.url.clone()),
+        (None | Some("local"), None) => None,
+        (Some(text), None) => Some(text.to_owned()),
+    };
+    let home = environment.home.as_ref();
+    HostSettings {
+        name: table.map(|(name, _)| name.clone()),
+        address,
+        cert_path: environment.docker_cert_path.clone(),
+        tls_verify: environment.docker_tls_verify,
+        docker_config: environment
+            .docker_config
+            .clone()
+            .or_else(|| home.map(|home| home.join(".docker"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use volume_vault::config::Config;
+
+    use super::*;
+
+    fn context(global: &GlobalArgs, environment: Environment) -> Result<Context, CliError> {
+        let home = Some(PathBuf::from("/no/such/home"));
+        let environment = Environment { home, current_dir: "/no/such".into(), ..environment };
+        Context::new(global, environment, Arc::default())
+    }
+
+    #[test]
+    fn memory_is_checked_before_any_work() {
+        let with = |memory: &str| {
+            let memory = Some(memory.to_owned());
+            context(&GlobalArgs { memory, ..GlobalArgs::default() }, Environment::default())
+        };
+        assert_eq!(with("128MiB").expect("enough").memory_bytes, 128 << 20);
+        assert_eq!(with("1MiB").expect_err("too little").code(), 2);
+        assert_eq!(with("lots").expect_err("no size").code(), 2);
+    }
+
+    #[test]
+    fn the_cache_is_where_the_first_to_speak_says() {
+        let variable = Environment { cache_dir: Some("/env".into()), ..Environment::default() };
+        let flag = GlobalArgs { cache_dir: Some("flag".into()), ..GlobalArgs::default() };
+        let none = GlobalArgs { no_cache: true, ..GlobalArgs::default() };
+        let dir = |global: &GlobalArgs, environment: &Environment| {
+            context(global, environment.clone()).expect("a context").cache_dir
+        };
+        assert_eq!(dir(&flag, &variable), Some("/no/such/flag".into()));
+        assert_eq!(dir(&GlobalArgs::default(), &variable), Some("/env".into()));
+        assert_eq!(
+            dir(&GlobalArgs::default(), &Environment::default()),
+            Some("/no/such/home/.cache/vault".into())
+        );
+        assert_eq!(dir(&none, &variable), None);
+    }
+
+    #[test]
+    fn hosts_are_found_in_dockers_order_and_by_configured_name() {
+        let text = "[hosts.b]\nurl = 'tcp://b'\n[defaults]\nhost = 'b'";
+        let config = Config::parse(text, Path::new("/c.toml")).expect("valid");
+        let configuration = Configuration { path: Some("/c.toml".into()), config };
+        let mut environment = Environment::default();
+        let host = |flag, environment: &Environment| {
+            let host = host_settings(flag, environment, &configuration);
+            (host.name, host.address)
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(host(None, &environment), (some("b"), some("tcp://b")));
+        environment.docker_context = some("ctx");
+        assert_eq!(host(None, &environment), (None, some("ctx")));
+        environment.docker_host = some("unix:///x");
+        assert_eq!(host(None, &environment), (None, some("unix:///x")));
+        assert_eq!(host(Some("b"), &environment), (some("b"), some("tcp://b")));
+        assert_eq!(host(Some("local"), &environment), (None, None));
+    }
+
+    #[test]
+    fn new_credentials_never_take_the_old_ones() {
+        let environment = Environment {
+            password: Some(zeroize::Zeroizing::new(b"old".to_vec())),
+            ..Environment::default()
+        };
+        let context = context(&GlobalArgs::default(), environment).expect("a context");
+        let new = context.new_credentials(None, None, None);
+        assert!(new.named().expect("nothing fails").is_none());
+    }
+}

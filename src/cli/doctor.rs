@@ -1,0 +1,426 @@
+//! `vault doctor`
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::json;
+use volume_vault::docker::{Engine, EngineInfo, VolumeInfo, sweep};
+use volume_vault::repo::{Repository, Secret, SnapshotList, list_slots};
+
+use super::context::Context;
+use super::disk::Disk;
+use super::engine::connect;
+use super::error::{CliError, ExitCode, Kind};
+use super::open::{open_store, open_with, to_secret};
+use super::output::{Align, Table, document, size};
+use super::repository::Choice;
+
+const EXAMPLES: &str = "\
+Examples:
+  vault doctor             engine, repository, key, places and limits
+  vault doctor --json      the same for a bug report; it holds no secret";
+
+/// The first engine whose interface for files has no known hole.
+const ENGINE_SOUND: [u64; 3] = [29, 5, 1];
+
+/// Less free space than this is a warning, in bytes.
+const FREE_MIN: u64 = 1 << 30;
+
+/// Look for what would make a backup or restore fail
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct DoctorArgs {}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Ok,
+    Warn,
+    Fail,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// One line of the report.
+struct Finding {
+    what: &'static str,
+    state: State,
+    text: String,
+    advice: Option<String>,
+}
+
+pub(crate) fn run(_args: DoctorArgs, context: &Context) -> Result<ExitCode, CliError> {
+    let mut report = Report::default();
+    report.program(context);
+    let engine = report.engine(context);
+    report.repository(context, engine.as_ref().map(Engine::info));
+    report.places(context);
+    let failed = report.findings.iter().any(|finding| finding.state == State::Fail);
+    report.print(context)?;
+    Ok(if failed { ExitCode::Failed } else { ExitCode::Done })
+}
+
+#[derive(Default)]
+struct Report {
+    findings: Vec<Finding>,
+}
+
+impl Report {
+    fn add(&mut self, what: &'static str, state: State, text: impl Into<String>) {
+        self.findings.push(Finding { what, state, text: text.into(), advice: None });
+    }
+
+    /// Adds what to do to the finding added last.
+    fn advise(&mut self, advice: impl Into<String>) {
+        if let Some(finding) = self.findings.last_mut() {
+            finding.advice = Some(advice.into());
+        }
+    }
+
+    fn error(&mut self, what: &'static str, state: State, error: &CliError) {
+        self.add(what, state, error.one_line());
+        if let Some(advice) = error.advice() {
+            self.advise(advice);
+        }
+    }
+
+    fn program(&mut self, context: &Context) {
+        self.add("version", State::Ok, format!("vault {}", env!("CARGO_PKG_VERSION")));
+        match rustix::process::geteuid().is_root() {
+            true => self.add("user", State::Ok, "runs as root"),
+            false => {
+                self.add("user", State::Warn, "does not run as root");
+                self.advise(
+                    "volumes are read through the engine, and owners of restored files are not \
+                     set; run it with sudo to read and write them in place",
+                );
+            }
+        }
+        let text = match &context.configuration.path {
+            Some(path) => path.display().to_string(),
+            None => "none".to_owned(),
+        };
+        self.add("configuration", State::Ok, text);
+    }
+
+    fn engine(&mut self, context: &Context) -> Option<Engine> {
+        let engine = match connect(context) {
+            Ok(engine) => engine,
+            Err(error) => {
+                // Directories can be saved without one.
+                self.error("engine", State::Warn, &error);
+                self.add("volumes", State::Warn, "not looked at: there is no engine");
+                return None;
+            }
+        };
+        let info = engine.info();
+        let name = if info.podman { "podman" } else { "docker" };
+        self.add(
+            "engine",
+            State::Ok,
+            format!(
+                "{name} {} (API {}) on `{}`, {}/{}, at {}",
+                info.version,
+                info.api_version,
+                info.name,
+                info.os,
+                info.arch,
+                engine.host()
+            ),
+        );
+        for (on, text) in [
+            (info.user_namespaces, "containers see other owners than the disk has (userns-remap)"),
+            (info.rootless, "it runs rootless"),
+        ] {
+            if on {
+                self.add("engine", State::Ok, text);
+            }
+        }
+        self.volumes(&engine);
+        self.helpers(context, &engine);
+        Some(engine)
+    }
+
+    /// How a plain volume would be read, and what is known against that way.
+    fn volumes(&mut self, engine: &Engine) {
+        let info = engine.info();
+        let plain = VolumeInfo {
+            name: "any".to_owned(),
+            driver: "local".to_owned(),
+            options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            scope: "local".to_owned(),
+            mountpoint: format!("{}/volumes", info.root_dir),
+            created: None,
+        };
+        match engine.host_path(&plain) {
+            Ok(path) => {
+                let text = format!("plain local volumes are read in place, in {}", path.display());
+                self.add("volumes", State::Ok, text);
+            }
+            Err(why) => {
+                let text = format!("volumes are read through the engine: {why}");
+                self.add("volumes", State::Warn, text);
+                self.advise("such a backup cannot prove that it is complete, and ends with exit 3");
+            }
+        }
+        match engine.volumes() {
+            Ok(list) => {
+                self.add("volumes", State::Ok, format!("{} there", list.volumes.len()));
+                for warning in list.warnings {
+                    self.add("volumes", State::Warn, warning);
+                }
+            }
+            Err(error) => self.error("volumes", State::Fail, &error.into()),
+        }
+        if !info.podman && is_older(&info.version, ENGINE_SOUND) {
+            self.add(
+                "engine",
+                State::Warn,
+                "older than 29.5.1: CVE-2026-41567, CVE-2026-41568 and CVE-2026-42306 in its \
+                 interface for files",
+            );
+            self.advise(
+                "restores through the engine send no compressed data and use an image of their \
+                 own, which keeps clear of the first; update the engine for the others",
+            );
+        }
+    }
+
+    fn helpers(&mut self, context: &Context, engine: &Engine) {
+        if context.dry_run {
+            self.add("helpers", State::Ok, "not swept: dry run");
+            return;
+        }
+        let swept = match sweep(engine, context.clock) {
+            Ok(swept) => swept,
+            Err(error) => return self.error("helpers", State::Warn, &error.into()),
+        };
+        let text = format!(
+            "{} containers left behind were removed, {} are in use",
+            swept.removed.len(),
+            swept.kept.len()
+        );
+        self.add("helpers", State::Ok, text);
+        for (container, error) in swept.failed {
+            let why = CliError::from(error).one_line();
+            let text = format!("container {} stays behind: {why}", container.name);
+            self.add("helpers", State::Warn, text);
+            self.advise("remove it with `docker rm`");
+        }
+    }
+
+    fn repository(&mut self, context: &Context, engine: Option<&EngineInfo>) {
+        let choice = match context.repository() {
+            Ok(choice) => choice,
+            Err(error) => return self.error("repository", State::Fail, &error),
+        };
+        let named = format!("{} ({})", choice.url, choice.origin);
+        let path = match choice.local_path() {
+            Ok(path) => path,
+            Err(error) => return self.error("repository", State::Fail, &error),
+        };
+        if choice.may_create && !path.join("vault.json").exists() {
+            self.add("repository", State::Ok, format!("{named}: made by the first backup"));
+            self.location(&path, engine);
+            return;
+        }
+        match look(context, &choice) {
+            Ok(looked) => {
+                self.add("repository", State::Ok, named);
+                self.looked(looked);
+            }
+            Err(error) => {
+                self.add("repository", State::Ok, named);
+                self.error("repository", State::Fail, &error);
+            }
+        }
+        self.location(&path, engine);
+    }
+
+    fn looked(&mut self, looked: Looked) {
+        self.add("key", State::Ok, format!("the {} opens it", looked.secret));
+        match looked.damaged_slots {
+            0 => {}
+            more => {
+                self.add("key", State::Fail, format!("{more} key slots are damaged"));
+                self.advise("`vault key list` names them; remove them, and add others");
+            }
+        }
+        match looked.recovery_codes {
+            0 => {
+                self.add("recovery", State::Warn, "there is no recovery code");
+                self.advise("`vault key recovery` makes one; lock it away");
+            }
+            many => self.add("recovery", State::Ok, format!("{many} recovery codes open it")),
+        }
+        match looked.snapshots {
+            Ok((snapshots, 0)) => {
+                self.add("snapshots", State::Ok, format!("{snapshots} can be read"));
+            }
+            Ok((snapshots, damaged)) => {
+                let text = format!("{snapshots} can be read, {damaged} records are damaged");
+                self.add("snapshots", State::Fail, text);
+                self.advise("`vault check --read-data` names all damage");
+            }
+            Err(error) => self.error("snapshots", State::Fail, &error),
+        }
+    }
+
+    /// The disk a local repository lies on.
+    fn location(&mut self, path: &Path, engine: Option<&EngineInfo>) {
+        let disk = match Disk::of(path) {
+            Ok(disk) => disk,
+            Err(error) => {
+                let message = format!("look at `{}`", path.display());
+                let error = CliError::new(Kind::Failed, message).because(error);
+                return self.error("location", State::Fail, &error);
+            }
+        };
+        self.add("location", State::Ok, format!("a directory on {}", disk.file_system));
+        if let Some(problem) = disk.problem() {
+            self.add("location", State::Warn, problem);
+        }
+        if !disk.writable {
+            self.add("location", State::Fail, format!("{} cannot be written", path.display()));
+            self.advise("backups fail; restores work");
+        }
+        self.free("location", &disk);
+        let engine = engine.filter(|engine| engine.local && !engine.root_dir.is_empty());
+        let root = engine.and_then(|engine| Disk::of(Path::new(&engine.root_dir)).ok());
+        if root.is_some_and(|root| root.device == disk.device) {
+            self.add("location", State::Warn, "the repository is on the same disk as the volumes");
+            self.advise(
+                "that is no disaster recovery: keep one on another machine or disk \
+                 (`vault init URL --default`)",
+            );
+        }
+    }
+
+    fn free(&mut self, what: &'static str, disk: &Disk) {
+        let text = format!("{} of {} are free", size(disk.free), size(disk.total));
+        let state = if disk.free < FREE_MIN { State::Warn } else { State::Ok };
+        self.add(what, state, text);
+    }
+
+    fn places(&mut self, context: &Context) {
+        let state = Some(context.places.state.clone());
+        for (what, place) in [("cache", context.cache_dir.clone()), ("state", state)] {
+            let Some(place) = place else {
+                self.add(what, State::Ok, "not used: --no-cache");
+                continue;
+            };
+            self.place(what, &place);
+        }
+    }
+
+    fn place(&mut self, what: &'static str, place: &Path) {
+        match Disk::of(place) {
+            Ok(disk) if disk.writable => {
+                let text = format!("{}, {} free", place.display(), size(disk.free));
+                self.add(what, State::Ok, text);
+            }
+            Ok(_) => {
+                self.add(what, State::Fail, format!("{} cannot be written", place.display()));
+                self.advise("nothing works without it; `--cache-dir` and XDG_STATE_HOME move it");
+            }
+            Err(error) => {
+                let message = format!("look at `{}`", place.display());
+                let error = CliError::new(Kind::Failed, message).because(error);
+                self.error(what, State::Fail, &error);
+            }
+        }
+    }
+
+    fn print(&self, context: &Context) -> Result<(), CliError> {
+        if context.output.format.is_json() {
+            let findings: Vec<_> = self
+                .findings
+                .iter()
+                .map(|finding| {
+                    json!({ "what": finding.what, "state": finding.state.name(),
+                        "text": finding.text, "advice": finding.advice })
+                })
+                .collect();
+            return context.output.document(&document(json!({ "findings": findings })));
+        }
+        let mut table = Table::new(&[("", Align::Left), ("", Align::Left), ("", Align::Left)]);
+        for finding in &self.findings {
+            if context.output.quiet && finding.state == State::Ok {
+                continue;
+            }
+            let escaped = |text: &str| volume_vault::entry::escape(text.as_bytes());
+            let (state, what) = (finding.state.name().to_owned(), finding.what.to_owned());
+            table.row([state, what, escaped(&finding.text)]);
+            if let Some(advice) = finding.advice.as_ref().filter(|_| finding.state != State::Ok) {
+                table.row([String::new(), String::new(), format!("-> {}", escaped(advice))]);
+            }
+        }
+        // There are no headings.
+        table.lines().iter().skip(1).try_for_each(|line| context.output.line(line))
+    }
+}
+
+/// What there is to know of a repository that can be opened.
+struct Looked {
+    secret: &'static str,
+    damaged_slots: usize,
+    recovery_codes: usize,
+    /// Sound and damaged ones.
+    snapshots: Result<(usize, usize), CliError>,
+}
+
+fn look(context: &Context, choice: &Choice) -> Result<Looked, CliError> {
+    let store = open_store(choice)?;
+    let id = Repository::probe(&*store)?.repository;
+    let slots = list_slots(&*store)?;
+    let secret = to_secret(context.credentials(choice).existing(&id)?)?;
+    let repo = open_with(context, &secret)?;
+    let snapshots = SnapshotList::load(&repo);
+    Ok(Looked {
+        secret: secret.name(),
+        damaged_slots: slots.iter().filter(|slot| !slot.sound).count(),
+        recovery_codes: slots.iter().filter(|slot| slot.kind == Secret::RECOVERY_CODE).count(),
+        snapshots: snapshots
+            .map(|list| (list.snapshots.len(), list.damaged.len()))
+            .map_err(CliError::from),
+    })
+}
+
+/// Whether a version is older than another; one that is no version is not.
+fn is_older(version: &str, than: [u64; 3]) -> bool {
+    let numbers = version.split(['.', '-', '+', '~']).map(str::parse::<u64>);
+    let mut numbers = numbers.map_while(Result::ok);
+    let Some(major) = numbers.next() else { return false };
+    let rest = [numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)];
+    [major, rest[0], rest[1]] < than
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        for (version, older) in [
+            ("20.10.24", true),
+            ("20.10.24+dfsg1", true),
+            ("29.5.0", true),
+            ("29.5.1", false),
+            ("29.10.0", false),
+            ("30", false),
+            ("dev", false),
+            ("", false),
+        ] {
+            assert_eq!(is_older(version, ENGINE_SOUND), older, "{version}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! `vault init`
+
+use std::io::ErrorKind;
+
+use serde_json::json;
+use volume_vault::config::add_default_repository;
+use volume_vault::store::{self, Location};
+
+use super::context::Context;
+use super::error::{CliError, ExitCode, Kind};
+use super::open::make;
+use super::output::document;
+
+const EXAMPLES: &str = "\
+Examples:
+  vault init                             the default repository of this machine
+  vault init /mnt/disk/backup            one on another disk; asks for a password
+  vault init /mnt/disk/backup --default  and use it wherever none is named
+
+Without a password and without a terminal it is opened by a key file, whose place is printed.";
+
+/// Make a repository
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct InitArgs {
+    /// Where to make it: a path or a file:// URL; the one named by --repo, VAULT_REPO or the
+    /// configuration if left out
+    #[arg(value_name = "URL")]
+    pub(crate) url: Option<String>,
+
+    /// Write it into the configuration file as the one used where none is named
+    #[arg(long)]
+    pub(crate) default: bool,
+}
+
+pub(crate) fn run(args: InitArgs, context: &Context) -> Result<ExitCode, CliError> {
+    let choice = match &args.url {
+        Some(url) => context.repository_at(url)?,
+        None => context.repository()?,
+    };
+    let location = Location::Local(choice.local_path()?);
+    refuse_other_use(&location)?;
+    if context.dry_run {
+        context.output.say(&format!("would make a repository in {location}"))?;
+        return Ok(ExitCode::Done);
+    }
+    let credential = context.credentials(&choice).new_slot()?;
+    let store = store::create(&location)?;
+    let made = make(context, &*store, credential)?;
+    let mut configured = None;
+    if args.default {
+        let path = context.config_file_to_write();
+        add_default_repository(&path, "default", &choice.url)?;
+        configured = Some(path);
+    }
+    if context.output.format.is_json() {
+        context.output.document(&document(json!({
+            "repository": made.id.to_string(),
+            "url": choice.url,
+            "key_file": made.key_file,
+            "config_file": configured,
+        })))?;
+        return Ok(ExitCode::Done);
+    }
+    context.output.say(&format!("made repository {} in {location}", made.id.short()))?;
+    if let Some(path) = &made.key_file {
+        context.output.say(&format!("its key is {}; keep a copy elsewhere", path.display()))?;
+    }
+    if let Some(path) = &configured {
+        context.output.say(&format!("{} names it as the default", path.display()))?;
+    }
+    context.output.remark("make a recovery code and lock it away: `vault key recovery`");
+    Ok(ExitCode::Done)
+}
+
+/// A folder that holds anything but a repository, or the remains of making one, is somebody else's.
+fn refuse_other_use(location: &Location) -> Result<(), CliError> {
+    const OURS: [&str; 3] = ["keys", "config", "lost+found"];
+    let Location::Local(path) = location;
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            let message = format!("look into `{}`", path.display());
+            return Err(CliError::new(Kind::Refused, message).because(error));
+        }
+    };
+    let names: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.file_name()).collect();
+    let ours = |name: &std::ffi::OsString| name.to_str().is_some_and(|name| OURS.contains(&name));
+    if names.iter().any(|name| name == "vault.json") {
+        return Ok(());
+    }
+    // The remains of an attempt that was cut short have names of digits only.
+    let digits = |folder: &str| {
+        let entries = std::fs::read_dir(path.join(folder)).into_iter().flatten();
+        entries.filter_map(Result::ok).all(|entry| {
+            entry.file_name().to_str().is_some_and(|name| {
+                name.starts_with(".tmp-") || name.bytes().all(|b| b.is_ascii_hexdigit())
+            })
+        })
+    };
+    if names.iter().all(ours) && digits("keys") && digits("config") {
+        return Ok(());
+    }
+    let message = format!("`{}` is not empty and holds no repository", path.display());
+    Err(CliError::new(Kind::Refused, message).hint("name a new or an empty folder"))
+}
