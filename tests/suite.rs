@@ -1,1 +1,17 @@
 //! One integration test binary.
+
+#![expect(clippy::panic, reason = "a test fails by it")]
+
+mod architecture;
+mod directory_source;
+mod docker;
+mod faults;
+mod hostile_repository;
+mod reader;
+mod roundtrip;
+mod support;
+mod vectors;
+mod verbs_check;
+mod verbs_key;
+mod verbs_look;
+mod verbs_report;

@@ -1,0 +1,16 @@
+//! The fault matrix: what a fault may cost, and what it may not. Tests carry their row's number.
+//!
+//! A test that injects a fault also proves that it came about; otherwise it has shown nothing.
+
+mod calls;
+mod cuts;
+mod economy;
+mod kill;
+mod opening;
+mod protocol;
+mod restore;
+mod room;
+mod rot;
+mod signals;
+mod strays;
+mod syscalls;

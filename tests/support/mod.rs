@@ -1,0 +1,9 @@
+//! What several families of tests use.
+
+pub(crate) mod builder;
+pub(crate) mod machine;
+pub(crate) mod mount;
+pub(crate) mod program;
+pub(crate) mod repo;
+pub(crate) mod repository;
+pub(crate) mod tree;

@@ -1,0 +1,9 @@
+//! The verbs that look into a repository, run as a user runs them.
+
+mod cp;
+mod diff;
+mod dump;
+mod ls;
+mod snapshots;
+mod volumes;
+mod world;
