@@ -134,7 +134,10 @@ impl Child {
         out
     }
 
-    fn decode(first: EntryPath, value: &[u8]) -> Result<Self, FormatError> {
+    /// Reads the value of the child whose first path is `first`.
+    ///
+    /// Errors: [`FormatError::Damaged`].
+    pub fn decode(first: EntryPath, value: &[u8]) -> Result<Self, FormatError> {
         let wire = within(WHAT);
         let mut reader = WireReader::new(value);
         let id = ChunkId::new(reader.array().map_err(&wire)?);

@@ -41,7 +41,6 @@ pub struct TreeBuilder {
     last: Option<EntryPath>,
     hints: HintsWriter,
     hint_blocks: ContentBuilder,
-    value: Vec<u8>,
 }
 
 /// The node of one level that is being filled.
@@ -69,9 +68,8 @@ impl TreeBuilder {
             return Err(FormatError::damaged("tree", why).into());
         }
         stored.check_limits()?;
-        self.value.clear();
-        stored.encode(&mut self.value);
-        let value = self.value.clone();
+        let mut value = Vec::new();
+        stored.encode(&mut value);
         self.hints.push(hint);
         self.last = Some(path.clone());
         if self.add(writer, 0, path, value, 1, stored.entry.content_len())? {
@@ -105,14 +103,8 @@ impl TreeBuilder {
         else {
             return Err(FormatError::damaged("tree", "it has no entry").into());
         };
-        let level = u8::try_from(at).unwrap_or(NODE_LEVEL_MAX);
-        let node = TreeNode::encode(level, [(first.as_key(), &value[..])].into_iter());
-        match TreeNode::decode(level, &node)? {
-            TreeNode::Inner(_, mut children) if !children.is_empty() => {
-                self.root(writer, children.swap_remove(0), at - 1)
-            }
-            _ => Err(FormatError::damaged("tree", "it has no root").into()),
-        }
+        let child = Child::decode(first, &value)?;
+        self.root(writer, child, at - 1)
     }
 
     fn root(
