@@ -3,6 +3,7 @@
 //! Floor 1. Pure functions over memory. Pairs stand in one file with one round-trip test.
 
 mod compress;
+mod gear;
 mod padme;
 mod split;
 mod wire;

@@ -4,7 +4,7 @@
 //! content gives the same pieces. Zero runs are found first, in whole aligned blocks; what lies
 //! between two of them is cut on its own by FastCDC with a keyed Gear table.
 
-use fastcdc::v2020;
+use super::gear::Gear;
 
 /// Zero runs are looked for in blocks of this many bytes, aligned to the file's start.
 const BLOCK: usize = 4096;
@@ -72,16 +72,12 @@ impl Piece {
 
 /// Cuts content of one repository.
 pub struct Splitter {
-    params: ChunkerParams,
-    mask_small: u64,
-    mask_large: u64,
-    gear: Box<[u64; 256]>,
-    gear_shifted: Box<[u64; 256]>,
+    gear: Gear,
 }
 
 impl std::fmt::Debug for Splitter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Splitter({:?})", self.params)
+        write!(f, "Splitter({:?})", self.gear.params())
     }
 }
 
@@ -91,17 +87,11 @@ impl Splitter {
 
     /// A splitter for sizes that are valid, with the repository's Gear table.
     ///
-    /// Source: FastCDC, Xia et al., IEEE TPDS 2020, normalisation level 1. The Gear table is keyed;
-    /// whoever knows it can predict cuts, so no cut is ever visible in a store.
+    /// The table is keyed; whoever knows it can predict cuts, so no cut is ever visible in a store.
     #[must_use]
     pub fn new(params: ChunkerParams, gear: [u64; 256]) -> Self {
         debug_assert!(params.is_valid(), "sizes are checked where they are read");
-        let gear = Box::new(gear);
-        let gear_shifted = Box::new(gear.map(|word| word << 1));
-        let bits = params.average.ilog2() as usize;
-        let mask_small = v2020::MASKS[bits + 1];
-        let mask_large = v2020::MASKS[bits - 1];
-        Self { params, mask_small, mask_large, gear, gear_shifted }
+        Self { gear: Gear::new(params, gear) }
     }
 
     /// Cuts the start of `buffer`, which lies at `offset` of the content, right behind a piece.
@@ -143,21 +133,10 @@ impl Splitter {
 
     /// Cuts a region free of zero runs; keeps back what could still grow unless it is `whole`.
     fn cut_region(&self, region: &[u8], whole: bool, pieces: &mut Vec<Piece>) -> usize {
-        let max = self.params.max as usize;
+        let max = self.gear.params().max as usize;
         let mut at = 0;
         while at < region.len() && (whole || region.len() - at >= max) {
-            let (_, len) = v2020::cut_gear(
-                &region[at..],
-                self.params.min as usize,
-                self.params.average as usize,
-                max,
-                self.mask_small,
-                self.mask_large,
-                self.mask_small << 1,
-                self.mask_large << 1,
-                &self.gear[..],
-                &self.gear_shifted[..],
-            );
+            let len = self.gear.cut(&region[at..]);
             pieces.push(Piece::Chunk(len));
             at += len;
         }

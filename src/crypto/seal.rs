@@ -1,8 +1,9 @@
 //! Authenticated encryption of everything that is stored.
 //!
 //! `seal[key](plaintext, aad)` = nonce ‖ ciphertext ‖ tag, by XChaCha20-Poly1305. The nonce is the
-//! head of a keyed hash over fresh random bytes, the AAD and the plaintext, so that neither a weak
-//! random source nor a cloned machine can make one nonce serve two plaintexts.
+//! head of a keyed hash over fresh random bytes, the AAD and the plaintext, or names that determine
+//! the plaintext, so that neither a weak random source nor a cloned machine can make one nonce serve
+//! two plaintexts.
 
 use chacha20poly1305::aead::AeadInOut;
 use chacha20poly1305::aead::inout::InOutBuf;
@@ -82,15 +83,33 @@ impl Sealed {
 /// Errors: [`RandomError`] if the system has no random bytes to give.
 /// Source: draft-irtf-cfrg-xchacha; nonce construction in `docs/format.md`.
 pub fn seal(key: &Key, plaintext: Plaintext, aad: &[u8]) -> Result<Sealed, RandomError> {
+    let nonce = nonce(key, aad, [plaintext.bytes()])?;
+    Ok(seal_with(key, plaintext, aad, nonce))
+}
+
+/// As [`seal`], with the nonce drawn from `names` instead of the plaintext: hashes of its parts in
+/// order, which no other plaintext has under this key and AAD. They are shorter.
+///
+/// Errors: [`RandomError`].
+pub fn seal_named<'n>(
+    key: &Key,
+    plaintext: Plaintext,
+    aad: &[u8],
+    names: impl IntoIterator<Item = &'n [u8; 32]>,
+) -> Result<Sealed, RandomError> {
+    let nonce = nonce(key, aad, names.into_iter().map(|name| &name[..]))?;
+    Ok(seal_with(key, plaintext, aad, nonce))
+}
+
+fn seal_with(key: &Key, plaintext: Plaintext, aad: &[u8], nonce: XNonce) -> Sealed {
     let mut buffer = plaintext.0;
-    let nonce = nonce(key, &buffer[NONCE_LEN..], aad)?;
     let text = InOutBuf::from(&mut buffer[NONCE_LEN..]);
     let tag = XChaCha20Poly1305::new(key.expose().into())
         .encrypt_inout_detached(&nonce, aad, text)
         .expect("because no plaintext here comes near the cipher's limit of 256 GiB");
     buffer[..NONCE_LEN].copy_from_slice(&nonce);
     buffer.extend_from_slice(&tag);
-    Ok(Sealed(buffer))
+    Sealed(buffer)
 }
 
 /// Opens what [`seal`] made.
@@ -102,7 +121,7 @@ pub fn open(key: &Key, sealed: &[u8], aad: &[u8]) -> Result<Vec<u8>, OpenError> 
     Ok(plaintext)
 }
 
-/// As [`open`], into a buffer that is cleared first and can be used again.
+/// As [`open`], into a buffer that is overwritten and can be used again.
 ///
 /// Errors: [`OpenError`]; the buffer is then empty.
 pub fn open_into(
@@ -111,33 +130,48 @@ pub fn open_into(
     aad: &[u8],
     plaintext: &mut Vec<u8>,
 ) -> Result<(), OpenError> {
-    plaintext.clear();
+    let opened = open_over(key, sealed, aad, plaintext);
+    if opened.is_err() {
+        plaintext.clear();
+    }
+    opened
+}
+
+fn open_over(
+    key: &Key,
+    sealed: &[u8],
+    aad: &[u8],
+    plaintext: &mut Vec<u8>,
+) -> Result<(), OpenError> {
     if sealed.len() < SEAL_OVERHEAD {
         return Err(OpenError);
     }
     let (nonce, rest) = sealed.split_at(NONCE_LEN);
     let (ciphertext, tag) = rest.split_at(rest.len() - TAG_LEN);
-    plaintext.extend_from_slice(ciphertext);
     let nonce = XNonce::try_from(nonce).map_err(|_| OpenError)?;
     let tag = Tag::try_from(tag).map_err(|_| OpenError)?;
-    let text = InOutBuf::from(&mut plaintext[..]);
-    let opened =
-        XChaCha20Poly1305::new(key.expose().into()).decrypt_inout_detached(&nonce, aad, text, &tag);
-    if opened.is_err() {
-        plaintext.clear();
-        return Err(OpenError);
-    }
-    Ok(())
+    // What the buffer held is not cleared: all of it is overwritten.
+    plaintext.resize(ciphertext.len(), 0);
+    let text = InOutBuf::new(ciphertext, plaintext).map_err(|_| OpenError)?;
+    XChaCha20Poly1305::new(key.expose().into())
+        .decrypt_inout_detached(&nonce, aad, text, &tag)
+        .map_err(|_| OpenError)
 }
 
-fn nonce(key: &Key, plaintext: &[u8], aad: &[u8]) -> Result<XNonce, RandomError> {
+fn nonce<'p>(
+    key: &Key,
+    aad: &[u8],
+    content: impl IntoIterator<Item = &'p [u8]>,
+) -> Result<XNonce, RandomError> {
     let hash_key = key.derive(Purpose::Nonce, b"");
     let mut hasher = blake3::Hasher::new_keyed(hash_key.expose());
     let _ = hasher
         .update(&random_bytes::<32>()?)
         .update(&(aad.len() as u64).to_le_bytes())
-        .update(aad)
-        .update(plaintext);
+        .update(aad);
+    for part in content {
+        let _ = hasher.update(part);
+    }
     let mut nonce = [0; NONCE_LEN];
     nonce.copy_from_slice(&hasher.finalize().as_bytes()[..NONCE_LEN]);
     Ok(nonce.into())
@@ -185,5 +219,28 @@ mod tests {
     #[test]
     fn one_plaintext_never_has_one_nonce_twice() {
         assert_ne!(sealed(b"x", b"")[..NONCE_LEN], sealed(b"x", b"")[..NONCE_LEN]);
+    }
+
+    #[test]
+    fn what_is_sealed_under_names_opens_and_never_has_one_nonce_twice() {
+        let sealed = || {
+            let mut text = Plaintext::with_capacity(7);
+            text.extend(b"content");
+            let sealed = seal_named(&Key::new([1; 32]), text, b"place", [&[3; 32]]);
+            sealed.expect("randomness").as_bytes().to_vec()
+        };
+        let text = sealed();
+        assert_eq!(open(&Key::new([1; 32]), &text, b"place"), Ok(b"content".to_vec()));
+        assert_ne!(text[..NONCE_LEN], sealed()[..NONCE_LEN]);
+    }
+
+    #[test]
+    fn a_buffer_that_is_used_again_holds_nothing_of_before() {
+        let key = Key::new([1; 32]);
+        let mut buffer = vec![9; 100];
+        open_into(&key, &sealed(b"content", b"place"), b"place", &mut buffer).expect("it opens");
+        assert_eq!(buffer, b"content");
+        assert!(open_into(&key, &[0; 200], b"place", &mut buffer).is_err());
+        assert!(buffer.is_empty());
     }
 }

@@ -10,6 +10,7 @@ mod config;
 mod content_node;
 mod entry_value;
 mod forget;
+mod frame;
 mod hints;
 mod object;
 mod pack;
@@ -24,11 +25,12 @@ pub use self::config::Config;
 pub use self::content_node::{ContentNode, ContentRef};
 pub use self::entry_value::{Content, INLINE_EXTENTS_MAX, Stored};
 pub use self::forget::{ForgetKind, ForgetRecord};
+pub use self::frame::{FRAME_RAW_MAX, FrameContent, FramePlaintext, OpenedFrame, seal_frame};
 pub use self::hints::{HintsReader, HintsWriter};
 pub use self::object::{ObjectKind, Signed, open_object, seal_object};
 pub use self::pack::{
-    FRAME_RAW_MAX, FrameEntry, FramePlaintext, PACK_BYTES_MAX, PACK_CHUNKS_MAX, PACK_FRAMES_MAX,
-    PackDirectory, PackHeader, PackKind, open_frame, seal_frame, seal_trailer, split_trailer,
+    FrameEntry, PACK_BYTES_MAX, PACK_CHUNKS_MAX, PACK_FRAMES_MAX, PackDirectory, PackHeader,
+    PackKind, seal_trailer, split_trailer,
 };
 pub use self::segment::{SEGMENT_BYTES_MAX, SegmentPack, SegmentRecord};
 pub use self::slot::{KeySlot, SLOT_BYTES_MAX, SlotError, SlotSecret};

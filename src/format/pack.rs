@@ -6,17 +6,14 @@
 
 use subtle::ConstantTimeEq;
 
+use super::frame::FRAME_RAW_MAX;
 use super::object::{MAGIC, ObjectKind, PREFIX_LEN, check_prefix, prefix};
 use super::{FormatError, SUITE, VERSION, within};
-use crate::codec::{Compressed, WireReader, compress, expand, padded_len, put_varint};
+use crate::codec::{WireReader, padded_len, put_varint};
 use crate::crypto::{
-    Key, Payload, Plaintext, Purpose, RandomError, RunSeal, SEAL_OVERHEAD, Sealed, fresh_salt,
-    open, open_into, seal,
+    Key, Payload, Plaintext, Purpose, RandomError, RunSeal, SEAL_OVERHEAD, fresh_salt, open, seal,
 };
 use crate::id::{ChunkPrefix, RepositoryId};
-
-/// Longest content of a frame in bytes, whatever a pack says.
-pub const FRAME_RAW_MAX: usize = 4 << 20;
 
 /// Longest pack accepted, in bytes.
 pub const PACK_BYTES_MAX: u64 = 64 << 20;
@@ -29,9 +26,6 @@ pub const PACK_CHUNKS_MAX: usize = 1 << 20;
 
 /// Magic and length at the end of a pack.
 const FOOTER_LEN: usize = 8;
-
-/// Compression and length in front of a frame's content.
-const INNER_LEN: usize = 5;
 
 /// What a pack holds; data and tree never mix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -167,7 +161,7 @@ impl PackHeader {
     }
 
     /// What binds a sealed part to its place; fixed width.
-    fn aad(&self, role: u8, offset: u32, sealed_len: u32) -> [u8; 60] {
+    pub(super) fn aad(&self, role: u8, offset: u32, sealed_len: u32) -> [u8; 60] {
         let mut aad = [0; 60];
         aad[..4].copy_from_slice(&[VERSION, self.kind.object() as u8, SUITE, role]);
         aad[4..20].copy_from_slice(self.repository.as_bytes());
@@ -185,102 +179,9 @@ fn derive_key(run_secret: &Key, kind: PackKind, salt: &[u8; 32]) -> Key {
     run_secret.derive(Purpose::Pack, &input)
 }
 
-const ROLE_FRAME: u8 = 0;
+/// Roles of sealed parts: a frame, the directory.
+pub(super) const ROLE_FRAME: u8 = 0;
 const ROLE_DIRECTORY: u8 = 1;
-
-thread_local! {
-    static SCRATCH: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
-}
-
-/// Compressed content of a frame, ready to be sealed.
-#[derive(Debug)]
-pub struct FramePlaintext(Plaintext);
-
-impl FramePlaintext {
-    /// Compresses the content of a frame; content that does not shrink is taken raw.
-    ///
-    /// Shape: compression u8 (0 raw, 1 zstd) ‖ content length u32 ‖ payload.
-    /// Errors: [`FormatError::Damaged`] if it is longer than [`FRAME_RAW_MAX`] or zstd fails.
-    pub fn compress(level: i32, content: &[u8]) -> Result<Self, FormatError> {
-        let failed = |why: String| FormatError::Damaged { what: "frame", why };
-        if content.len() > FRAME_RAW_MAX {
-            return Err(failed(format!("{} bytes are too many", content.len())));
-        }
-        let raw_len = u32::try_from(content.len()).map_err(|error| failed(error.to_string()))?;
-        // Compressed beside, then copied: what is kept until the pack is stored is no larger than
-        // what is stored.
-        SCRATCH.with_borrow_mut(|scratch| {
-            if scratch.len() < content.len() {
-                scratch.resize(content.len(), 0);
-            }
-            let compressed = compress(level, content, &mut scratch[..content.len()])
-                .map_err(|error| failed(error.to_string()))?;
-            let (method, payload) = match compressed {
-                Compressed::Zstd(len) => (1, &scratch[..len]),
-                Compressed::Raw => (0, content),
-            };
-            let mut plaintext = Plaintext::with_capacity(INNER_LEN + payload.len());
-            plaintext.extend(&[method]);
-            plaintext.extend(&raw_len.to_le_bytes());
-            plaintext.extend(payload);
-            Ok(Self(plaintext))
-        })
-    }
-
-    /// How many bytes the frame will take in its pack.
-    #[must_use]
-    pub fn sealed_len(&self) -> u32 {
-        u32::try_from(self.0.bytes().len() + SEAL_OVERHEAD)
-            .expect("because content of a frame is bounded")
-    }
-}
-
-/// Seals a frame for its place.
-///
-/// Errors: [`RandomError`].
-pub fn seal_frame(
-    key: &Key,
-    header: &PackHeader,
-    offset: u32,
-    frame: FramePlaintext,
-) -> Result<Sealed, RandomError> {
-    let aad = header.aad(ROLE_FRAME, offset, frame.sealed_len());
-    seal(key, frame.0, &aad)
-}
-
-/// Opens a frame and expands it into `content`; `scratch` is only there to be used again.
-///
-/// Errors: [`FormatError::Damaged`]; nothing is expanded before it is authentic.
-pub fn open_frame(
-    key: &Key,
-    header: &PackHeader,
-    offset: u32,
-    stored: &[u8],
-    scratch: &mut Vec<u8>,
-    content: &mut Vec<u8>,
-) -> Result<(), FormatError> {
-    let damaged = |why: String| FormatError::Damaged { what: "frame", why };
-    let stored_len = u32::try_from(stored.len()).map_err(|error| damaged(error.to_string()))?;
-    let aad = header.aad(ROLE_FRAME, offset, stored_len);
-    open_into(key, stored, &aad, scratch).map_err(|error| damaged(error.to_string()))?;
-    let mut reader = WireReader::new(scratch);
-    let wire = within("frame");
-    let method = reader.u8().map_err(&wire)?;
-    let raw_len = usize::try_from(reader.u32().map_err(&wire)?).unwrap_or(usize::MAX);
-    let payload = reader.rest();
-    if raw_len > FRAME_RAW_MAX {
-        return Err(damaged(format!("it claims {raw_len} bytes of content")));
-    }
-    match method {
-        0 if payload.len() == raw_len => {
-            content.clear();
-            content.extend_from_slice(payload);
-            Ok(())
-        }
-        1 => expand(payload, raw_len, content).map_err(|error| damaged(error.to_string())),
-        _ => Err(damaged("its compression is unknown".to_owned())),
-    }
-}
 
 /// A frame in a pack's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -472,50 +373,6 @@ mod tests {
         #[test]
         fn hostile_directories_are_errors_at_most(bytes: Vec<u8>) {
             let _ = PackDirectory::decode(&mut WireReader::new(&bytes));
-        }
-    }
-
-    #[test]
-    fn a_frame_opens_only_in_its_own_place_pack_and_kind() {
-        let (header, key, secret) = start(PackKind::Data);
-        let content = b"content ".repeat(500);
-        let frame = FramePlaintext::compress(3, &content).expect("it compresses");
-        let sealed = seal_frame(&key, &header, 5000, frame).expect("randomness");
-        let (mut scratch, mut out) = (Vec::new(), Vec::new());
-        let mut try_open = |key: &Key, header: &PackHeader, offset, bytes: &[u8]| {
-            open_frame(key, header, offset, bytes, &mut scratch, &mut out).map(|()| out.clone())
-        };
-        let reread = PackHeader::decode(PackKind::Data, REPOSITORY, &header.encode());
-        let reread = reread.expect("the header reads");
-        let opened_secret = restore_key().open(reread.run_seal(), REPOSITORY.as_bytes());
-        let again = reread.key(&opened_secret.expect("it opens")).expect("the key commits");
-        assert_eq!(try_open(&again, &reread, 5000, sealed.as_bytes()).expect("opens"), content);
-        assert!(try_open(&key, &header, 5001, sealed.as_bytes()).is_err(), "another place");
-        let (other, other_key) =
-            PackHeader::start(PackKind::Data, REPOSITORY, &secret, header.seal.clone())
-                .expect("randomness");
-        assert!(try_open(&other_key, &other, 5000, sealed.as_bytes()).is_err(), "another pack");
-        assert!(try_open(&key, &other, 5000, sealed.as_bytes()).is_err(), "another salt");
-        let tree = PackHeader { kind: PackKind::Tree, ..header.clone() };
-        assert!(try_open(&key, &tree, 5000, sealed.as_bytes()).is_err(), "another kind");
-        let foreign = PackHeader { repository: RepositoryId::new([8; 16]), ..header };
-        assert!(try_open(&key, &foreign, 5000, sealed.as_bytes()).is_err(), "another repository");
-    }
-
-    #[test]
-    fn a_sealed_frame_that_lies_about_its_length_is_capped() {
-        let (header, key, _) = start(PackKind::Data);
-        for (method, claimed) in [(0u8, 7u32), (1, u32::MAX), (1, 3), (7, 4)] {
-            let mut plaintext = Plaintext::with_capacity(16);
-            plaintext.extend(&[method]);
-            plaintext.extend(&claimed.to_le_bytes());
-            plaintext.extend(b"abcd");
-            let sealed =
-                seal_frame(&key, &header, 5000, FramePlaintext(plaintext)).expect("randomness");
-            let (mut scratch, mut out) = (Vec::new(), Vec::new());
-            let opened = open_frame(&key, &header, 5000, sealed.as_bytes(), &mut scratch, &mut out);
-            assert!(opened.is_err(), "method {method}, {claimed} bytes");
-            assert!(out.capacity() <= FRAME_RAW_MAX);
         }
     }
 

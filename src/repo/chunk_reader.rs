@@ -1,5 +1,6 @@
 //! Reads chunks, checked.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +11,7 @@ use super::index::{Index, PackRef, Place};
 use super::layout;
 use super::repository::Repository;
 use crate::crypto::Key;
-use crate::format::{FormatError, PackHeader, PackKind, open_frame};
+use crate::format::{FormatError, OpenedFrame, PackHeader, PackKind};
 use crate::id::{ChunkId, RecordHash};
 use crate::store::StoreError;
 
@@ -132,34 +133,35 @@ impl ChunkReader {
         if let Some(frame) = lock(&self.frames).get(key) {
             return Ok(frame);
         }
-        let mut content = Vec::new();
-        self.open_frame(place, &mut content)?;
-        let frame = Arc::new(content);
+        thread_local! {
+            static FRAME: RefCell<OpenedFrame> = RefCell::default();
+        }
+        let frame = FRAME.with_borrow_mut(|frame| {
+            self.open_frame(place, frame)?;
+            Ok::<_, RepoError>(Arc::new(frame.content().to_vec()))
+        })?;
         lock(&self.frames).add(key, frame.clone());
         Ok(frame)
     }
 
-    /// Reads and opens the frame at a place into `content`, which is cleared first.
+    /// Reads and opens the frame at a place.
     ///
     /// Errors: [`RepoError::Frame`] if it is not what was stored, or not there; a read that failed
     /// to authenticate is tried once more, since the fault may lie in the way and not in the store.
-    pub fn open_frame(&self, place: &Place, content: &mut Vec<u8>) -> Result<(), RepoError> {
-        match self.try_open_frame(place, content) {
-            Err(RepoError::Frame { .. }) => self.try_open_frame(place, content),
+    pub fn open_frame(&self, place: &Place, frame: &mut OpenedFrame) -> Result<(), RepoError> {
+        match self.try_open_frame(place, frame) {
+            Err(RepoError::Frame { .. }) => self.try_open_frame(place, frame),
             done => done,
         }
     }
 
-    fn try_open_frame(&self, place: &Place, content: &mut Vec<u8>) -> Result<(), RepoError> {
+    fn try_open_frame(&self, place: &Place, frame: &mut OpenedFrame) -> Result<(), RepoError> {
         thread_local! {
-            static BUFFERS: std::cell::RefCell<(Vec<u8>, Vec<u8>)> = const {
-                std::cell::RefCell::new((Vec::new(), Vec::new()))
-            };
+            static STORED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         let pack = self.index.pack(place.pack);
         let keys = self.pack_keys(place.pack)?;
-        BUFFERS.with_borrow_mut(|(stored, scratch)| {
-            stored.clear();
+        STORED.with_borrow_mut(|stored| {
             stored.resize(place.frame_len as usize, 0);
             let name = layout::pack(&pack.id);
             let damaged =
@@ -173,8 +175,7 @@ impl ChunkReader {
                 }
                 other => other.into(),
             })?;
-            open_frame(&keys.1, &keys.0, place.frame_offset, stored, scratch, content)
-                .map_err(damaged)
+            frame.open(&keys.1, &keys.0, place.frame_offset, stored).map_err(damaged)
         })
     }
 

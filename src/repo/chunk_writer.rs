@@ -10,7 +10,7 @@ use super::index::Index;
 use super::packer::{FrameJob, PackerOptions, RunKeys, Stored, pack_frames, store_packs};
 use super::repository::Repository;
 use crate::event::{Counters, Observer};
-use crate::format::{FramePlaintext, PackKind};
+use crate::format::{FrameContent, FramePlaintext, PackKind};
 use crate::id::ChunkId;
 
 /// Content of a data frame is closed at this size, in bytes.
@@ -79,15 +79,15 @@ pub struct ChunkWriter {
     repo: Arc<Repository>,
     index: Arc<Index>,
     options: WriterOptions,
-    frames: [Frame; 2],
+    frames: [Option<Frame>; 2],
     jobs: Option<Sender<FrameJob>>,
     threads: Option<(Thread<()>, Thread<Stored>)>,
     new_bytes: u64,
 }
 
-#[derive(Default)]
+/// A frame that is being gathered.
 struct Frame {
-    content: Vec<u8>,
+    content: FrameContent,
     chunks: Vec<(ChunkId, u32)>,
 }
 
@@ -161,15 +161,20 @@ impl ChunkWriter {
             }
             PackKind::Tree => TREE_FRAME_LEN,
         };
-        let frame = &mut self.frames[usize::from(kind == PackKind::Tree)];
-        let full =
-            frame.content.len() + plaintext.len() > limit || frame.chunks.len() >= FRAME_CHUNKS_MAX;
-        if full && !frame.chunks.is_empty() {
+        let slot = usize::from(kind == PackKind::Tree);
+        let full = self.frames[slot].as_ref().is_some_and(|frame| {
+            frame.content.bytes().len() + plaintext.len() > limit
+                || frame.chunks.len() >= FRAME_CHUNKS_MAX
+        });
+        if full {
             self.send(kind)?;
         }
-        let frame = &mut self.frames[usize::from(kind == PackKind::Tree)];
+        let frame = self.frames[slot].get_or_insert_with(|| Frame {
+            content: FrameContent::with_capacity(limit.max(plaintext.len())),
+            chunks: Vec::new(),
+        });
         let len = u32::try_from(plaintext.len()).map_err(|_| RepoError::Worker)?;
-        frame.content.extend_from_slice(plaintext);
+        frame.content.push(plaintext);
         frame.chunks.push((id, len));
         Ok(Claim::New)
     }
@@ -199,10 +204,9 @@ impl ChunkWriter {
 
     /// Hands the frame of this kind to the processor threads and, in order, to the packer.
     fn send(&mut self, kind: PackKind) -> Result<(), RepoError> {
-        let frame = std::mem::take(&mut self.frames[usize::from(kind == PackKind::Tree)]);
-        if frame.chunks.is_empty() {
+        let Some(frame) = self.frames[usize::from(kind == PackKind::Tree)].take() else {
             return Ok(());
-        }
+        };
         let (result, content) = bounded(1);
         let job = FrameJob { kind, chunks: frame.chunks, content };
         let delivered = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
@@ -212,7 +216,7 @@ impl ChunkWriter {
         }
         let level = self.options.level;
         self.repo.pool().spawn_fifo(move || {
-            let compressed = FramePlaintext::compress(level, &frame.content);
+            let compressed = FramePlaintext::compress(level, frame.content);
             // Whoever waited may have given up; then nobody needs the frame.
             let _ = result.send(compressed.map_err(RepoError::from));
         });

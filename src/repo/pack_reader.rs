@@ -14,7 +14,7 @@ use super::layout;
 use super::repository::Repository;
 use crate::crypto::{Key, RunSeal, digest};
 use crate::format::{
-    FormatError, FrameEntry, PACK_BYTES_MAX, PackDirectory, PackHeader, open_frame, split_trailer,
+    FormatError, FrameEntry, OpenedFrame, PACK_BYTES_MAX, PackDirectory, PackHeader, split_trailer,
 };
 use crate::id::PackId;
 
@@ -25,8 +25,7 @@ const FAULTS_MAX: usize = 8;
 #[derive(Debug, Default)]
 pub struct PackBuffers {
     stored: Vec<u8>,
-    scratch: Vec<u8>,
-    content: Vec<u8>,
+    frame: OpenedFrame,
 }
 
 /// What of a pack cannot be had.
@@ -144,7 +143,7 @@ impl PackReader {
         buffers: &mut PackBuffers,
     ) -> Result<PackCheck, RepoError> {
         self.fetch(&known.id, known.size, buffers)?;
-        let PackBuffers { stored, scratch, content } = buffers;
+        let PackBuffers { stored, frame: opened_frame } = buffers;
         let mut found = Findings::default();
         if digest(stored) != *known.id.as_bytes() {
             found.add("its bytes do not have its name".to_owned());
@@ -186,11 +185,14 @@ impl PackReader {
         for (offset, frame) in directory.placed() {
             let end = offset as usize + frame.stored_len as usize;
             let opened = match stored.get(offset as usize..end) {
-                Some(bytes) => open_frame(&key, &header, offset, bytes, scratch, content),
+                Some(bytes) => opened_frame.open(&key, &header, offset, bytes),
                 None => Err(FormatError::damaged("frame", "the pack ends before it does")),
             };
             match opened {
-                Ok(()) => self.check_chunks(&header, offset, frame, content, &mut found, &mut lost),
+                Ok(()) => {
+                    let content = opened_frame.content();
+                    self.check_chunks(&header, offset, frame, content, &mut found, &mut lost);
+                }
                 Err(error) => {
                     found.add(format!("at {offset}, {error}"));
                     lost.extend(chunk_offsets(frame).map(|at| (offset, at)));

@@ -19,8 +19,8 @@ use crate::clock::Stopwatch;
 use crate::codec::padding_at;
 use crate::crypto::{Hasher, Key, Payload, RunSeal, Sealed};
 use crate::format::{
-    FrameEntry, FramePlaintext, ObjectKind, PACK_CHUNKS_MAX, PACK_FRAMES_MAX, PackDirectory,
-    PackHeader, PackKind, SegmentPack, SegmentRecord, open_frame, seal_frame, seal_trailer,
+    FrameEntry, FramePlaintext, ObjectKind, OpenedFrame, PACK_CHUNKS_MAX, PACK_FRAMES_MAX, PackDirectory,
+    PackHeader, PackKind, SegmentPack, SegmentRecord, seal_frame, seal_trailer,
 };
 use crate::id::{ChunkId, PackId};
 
@@ -163,8 +163,9 @@ impl OpenPack {
         self.frames.push(entry);
         self.sealed.push(sealed);
         pool.pool().spawn_fifo(move || {
-            let sealed = seal_frame(&key, &header, offset, content).map_err(RepoError::from);
-            let checked = sealed.and_then(|sealed| {
+            let ids = chunks.iter().map(|(id, _)| id);
+            let sealed = seal_frame(&key, &header, offset, content, ids);
+            let checked = sealed.map_err(RepoError::from).and_then(|sealed| {
                 if verify {
                     check_frame(&repo, &header, &key, offset, &sealed, &chunks)?;
                 }
@@ -194,13 +195,11 @@ fn check_frame(
     chunks: &[(ChunkId, u32)],
 ) -> Result<(), RepoError> {
     thread_local! {
-        static BUFFERS: std::cell::RefCell<(Vec<u8>, Vec<u8>)> = const {
-            std::cell::RefCell::new((Vec::new(), Vec::new()))
-        };
+        static FRAME: std::cell::RefCell<OpenedFrame> = std::cell::RefCell::default();
     }
-    BUFFERS.with_borrow_mut(|(scratch, content)| {
-        open_frame(key, header, offset, sealed.as_bytes(), scratch, content)?;
-        let mut rest = &content[..];
+    FRAME.with_borrow_mut(|frame| {
+        frame.open(key, header, offset, sealed.as_bytes())?;
+        let mut rest = frame.content();
         for (id, len) in chunks {
             let whole = rest.split_at_checked(*len as usize);
             let (chunk, behind) = whole.ok_or_else(|| unlike(id))?;

@@ -75,12 +75,12 @@ impl File {
     }
 
     /// Gives a new file its size or its blocks, so that a full disk is found before the content is
-    /// fetched.
+    /// fetched. In memory that would cost as much as the writing.
     pub(super) fn reserve(&self, size: u64) -> Result<(), SinkError> {
         if self.zeros == Zeros::Skip {
             return self.truncate(size);
         }
-        if size < ALLOCATE_LEN_MIN {
+        if size < ALLOCATE_LEN_MIN || self.target.in_memory {
             return Ok(());
         }
         match self.allocate(FallocateFlags::empty(), 0, size) {

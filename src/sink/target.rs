@@ -22,6 +22,9 @@ use crate::event::{Observer, Warning};
 /// What `mkfs` leaves in the root of ext file systems.
 pub(super) const LOST_FOUND: &[u8] = b"lost+found";
 
+/// Source: statfs(2).
+const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
+
 /// What a directory and its open files share.
 pub(super) struct Target {
     pub(super) beneath: Beneath,
@@ -34,6 +37,8 @@ pub(super) struct Target {
     pub(super) fresh: bool,
     /// Whether `lost+found` was there before and has not been asked for yet.
     pub(super) lost_found: AtomicBool,
+    /// Whether the target lies in memory, where blocks are made one by one, whoever asks for them.
+    pub(super) in_memory: bool,
     /// Set once nothing more could be written: the content is not whole.
     pub(super) broken: AtomicBool,
     observer: Arc<dyn Observer>,
@@ -59,8 +64,11 @@ impl Target {
     ) -> Self {
         let special =
             if rustix::process::geteuid().is_root() { special } else { Special::LeaveOut };
+        let in_memory = rustix::fs::fstatfs(beneath.root())
+            .is_ok_and(|statfs| statfs.f_type == TMPFS_MAGIC);
         Self {
             beneath,
+            in_memory,
             name,
             special,
             owner: None,

@@ -2,10 +2,10 @@
 
 use volume_vault::crypto::{Key, Payload, Purpose, RestoreKey, digest};
 use volume_vault::format::{
-    FrameEntry, FramePlaintext, PackDirectory, PackHeader, PackKind, open_frame, seal_frame,
-    seal_trailer, split_trailer,
+    FrameContent, FrameEntry, FramePlaintext, OpenedFrame, PackDirectory, PackHeader, PackKind,
+    seal_frame, seal_trailer, split_trailer,
 };
-use volume_vault::id::{PackId, hex};
+use volume_vault::id::{ChunkId, PackId, hex};
 use volume_vault::repo::Keyring;
 
 use super::{REPOSITORY, Section, master, noise};
@@ -28,16 +28,15 @@ fn make(kind: PackKind) -> Vec<u8> {
     let mut directory = PackDirectory::default();
     for chunks in frames() {
         let offset = u32::try_from(payload.len()).expect("short");
-        let frame = FramePlaintext::compress(3, &chunks.concat()).expect("zstd");
-        let named = chunks.iter().map(|chunk| {
-            let len = u32::try_from(chunk.len()).expect("short");
-            (keyring.chunk_id(kind, chunk).prefix(), len)
-        });
-        directory
-            .frames
-            .push(FrameEntry { stored_len: frame.sealed_len(), chunks: named.collect() });
-        payload
-            .append(seal_frame(&key, &header, offset, frame).expect("randomness").into_payload());
+        let mut content = FrameContent::with_capacity(0);
+        chunks.iter().for_each(|chunk| content.push(chunk));
+        let frame = FramePlaintext::compress(3, content).expect("zstd");
+        let ids: Vec<_> = chunks.iter().map(|chunk| keyring.chunk_id(kind, chunk)).collect();
+        let lengths = chunks.iter().map(|chunk| u32::try_from(chunk.len()).expect("short"));
+        let named = ids.iter().map(ChunkId::prefix).zip(lengths).collect();
+        directory.frames.push(FrameEntry { stored_len: frame.sealed_len(), chunks: named });
+        let sealed = seal_frame(&key, &header, offset, frame, &ids).expect("randomness");
+        payload.append(sealed.into_payload());
     }
     let offset = u32::try_from(payload.len()).expect("short");
     payload.append(seal_trailer(&key, &header, offset, &directory.encode()).expect("randomness"));
@@ -63,12 +62,11 @@ fn packs_open_for_ever() {
         section.bytes(&format!("{name}, key"), key.expose());
         let mut places = Vec::new();
         for ((offset, frame), chunks) in directory.placed().zip(frames()) {
-            let (mut scratch, mut content) = (Vec::new(), Vec::new());
+            let mut opened = OpenedFrame::default();
             let start = usize::try_from(offset).expect("short");
             let stored = &bytes[start..start + frame.stored_len as usize];
-            open_frame(&key, &header, offset, stored, &mut scratch, &mut content)
-                .expect("it opens");
-            assert_eq!(content, chunks.concat());
+            opened.open(&key, &header, offset, stored).expect("it opens");
+            assert_eq!(opened.content(), chunks.concat());
             for (chunk, (prefix, len)) in chunks.iter().zip(&frame.chunks) {
                 assert_eq!(chunk.len(), *len as usize);
                 assert_eq!(keyring.chunk_id(kind, chunk).prefix(), *prefix);

@@ -11,7 +11,7 @@ use super::RestoreRun;
 use super::tar::Piece;
 use crate::entry::Extent;
 use crate::event::Counters;
-use crate::format::{Content, PackKind};
+use crate::format::{Content, OpenedFrame, PackKind};
 use crate::id::ChunkId;
 use crate::ops::error::OpsError;
 use crate::repo::{ChunkReader, ContentWalk, Place, RepoError};
@@ -55,9 +55,10 @@ pub(super) fn read_ahead(
         for _ in 0..threads {
             let jobs_in = jobs_in.clone();
             let work = move || {
+                let mut frame = OpenedFrame::default();
                 for job in jobs_in {
                     // Nobody may be waiting any more.
-                    let _ = job.done.send(read_part(run.reader, &job.part));
+                    let _ = job.done.send(read_part(run.reader, &job.part, &mut frame));
                 }
             };
             let _ = scope.spawn(work);
@@ -138,16 +139,19 @@ impl Stream<'_> {
     }
 }
 
-fn read_part(reader: &ChunkReader, part: &Part) -> Result<Vec<u8>, RepoError> {
-    let mut frame = Vec::new();
+fn read_part(
+    reader: &ChunkReader,
+    part: &Part,
+    frame: &mut OpenedFrame,
+) -> Result<Vec<u8>, RepoError> {
     let opened = match part.chunks.first() {
-        Some((_, place)) => reader.open_frame(place, &mut frame).is_ok(),
+        Some((_, place)) => reader.open_frame(place, frame).is_ok(),
         None => false,
     };
     let mut bytes = Vec::with_capacity(usize::try_from(part.len).unwrap_or(0));
     for (id, place) in &part.chunks {
         let checked = reader
-            .cut(&frame, place, id)
+            .cut(frame.content(), place, id)
             .and_then(|chunk| reader.check(PackKind::Data, id, place, chunk).map(|()| chunk));
         match checked {
             Ok(chunk) if opened => bytes.extend_from_slice(chunk),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::entry::{Entry, EntryPath, Kind};
 use crate::event::{Counters, Observer, Warning};
-use crate::format::PackKind;
+use crate::format::{OpenedFrame, PackKind};
 use crate::id::ChunkId;
 use crate::ops::error::{Interrupt, OpsError};
 use crate::repo::{ChunkReader, Place, RepoError};
@@ -53,6 +53,15 @@ struct ChunkJob {
     file: u32,
     offset: u64,
     id: ChunkId,
+}
+
+impl ChunkJob {
+    /// Whether another chunk of the same frame comes right behind this one there and in its file.
+    fn is_followed_by(&self, next: &Self) -> bool {
+        self.file == next.file
+            && self.offset + u64::from(self.place.len) == next.offset
+            && self.place.offset.saturating_add(self.place.len) == next.place.offset
+    }
 }
 
 /// Files and chunks that are brought back together.
@@ -187,7 +196,7 @@ impl<'a> Window<'a> {
     /// All chunks of the file added last are known.
     pub(super) fn end_file(&mut self) -> Result<(), OpsError> {
         match self.files.last() {
-            Some(job) => self.count_down(job),
+            Some(job) => self.count_down(job, 1),
             None => Ok(()),
         }
     }
@@ -218,10 +227,10 @@ impl<'a> Window<'a> {
             .collect();
         let next = AtomicUsize::new(0);
         let work = || -> Result<(), OpsError> {
-            let mut content = Vec::new();
+            let mut opened = OpenedFrame::default();
             while let Some(frame) = frames.get(next.fetch_add(1, Ordering::Relaxed)) {
                 self.interrupt.check()?;
-                let done = self.write_frame(frame, &mut content);
+                let done = self.write_frame(frame, &mut opened);
                 if done.is_err() {
                     // Others stop at their next frame.
                     next.store(frames.len(), Ordering::Relaxed);
@@ -242,30 +251,40 @@ impl<'a> Window<'a> {
         })
     }
 
-    fn write_frame(&self, chunks: &[ChunkJob], content: &mut Vec<u8>) -> Result<(), OpsError> {
+    fn write_frame(&self, chunks: &[ChunkJob], frame: &mut OpenedFrame) -> Result<(), OpsError> {
         let Some(first) = chunks.first() else { return Ok(()) };
-        let opened = self.reader.open_frame(&first.place, content);
-        for chunk in chunks {
-            let job = &self.files[chunk.file as usize];
+        let opened = self.reader.open_frame(&first.place, frame);
+        for run in chunks.chunk_by(ChunkJob::is_followed_by) {
+            let job = &self.files[run[0].file as usize];
             let written = match &opened {
-                Ok(()) => self.write_chunk(job, chunk, content),
-                Err(_) => self.write_other_copy(job, chunk),
+                Ok(()) => self.write_run(job, run, frame.content()),
+                Err(_) => self.write_other_copies(job, run),
             };
             self.settle(job, written)?;
-            self.count_down(job)?;
+            self.count_down(job, run.len())?;
         }
         Ok(())
     }
 
-    fn write_chunk(&self, job: &FileJob, chunk: &ChunkJob, frame: &[u8]) -> Result<(), OpsError> {
-        let bytes = self.reader.cut(frame, &chunk.place, &chunk.id);
-        let checked = bytes.and_then(|bytes| {
-            self.reader.check(PackKind::Data, &chunk.id, &chunk.place, bytes).map(|()| bytes)
-        });
-        match checked {
-            Ok(bytes) => self.write(job, chunk.offset, bytes),
-            Err(_) => self.write_other_copy(job, chunk),
+    /// Writes chunks that follow one another in the frame as in the file, with one call.
+    fn write_run(&self, job: &FileJob, run: &[ChunkJob], frame: &[u8]) -> Result<(), OpsError> {
+        let mut len = 0;
+        for chunk in run {
+            let bytes = self.reader.cut(frame, &chunk.place, &chunk.id);
+            let checked = bytes.and_then(|bytes| {
+                self.reader.check(PackKind::Data, &chunk.id, &chunk.place, bytes)
+            });
+            if checked.is_err() {
+                return self.write_other_copies(job, run);
+            }
+            len += chunk.place.len as usize;
         }
+        let start = run[0].place.offset as usize;
+        self.write(job, run[0].offset, &frame[start..start + len])
+    }
+
+    fn write_other_copies(&self, job: &FileJob, run: &[ChunkJob]) -> Result<(), OpsError> {
+        run.iter().try_for_each(|chunk| self.write_other_copy(job, chunk))
     }
 
     /// The place that was planned is damaged: any other copy will do.
@@ -337,9 +356,9 @@ impl<'a> Window<'a> {
         Ok(())
     }
 
-    /// One thing less to do for a file; the last finishes it.
-    fn count_down(&self, job: &FileJob) -> Result<(), OpsError> {
-        if job.left.fetch_sub(1, Ordering::AcqRel) != 1 {
+    /// So many things less to do for a file; the last finishes it.
+    fn count_down(&self, job: &FileJob, done: usize) -> Result<(), OpsError> {
+        if job.left.fetch_sub(done, Ordering::AcqRel) != done {
             return Ok(());
         }
         // A file without content is made only now.
