@@ -217,7 +217,7 @@ fn other_folders_are_reached_through_their_face_and_nothing_by_glob() {
 
 #[test]
 fn every_file_says_what_it_is_and_is_about_one_noun() {
-    for file in rust_files("src").iter().chain(&rust_files("tests")) {
+    for file in ["src", "tests", "benches"].iter().flat_map(|folder| rust_files(folder)) {
         let shown = file.path.display();
         assert!(file.text.starts_with("//!"), "{shown} does not say what it is");
         let lines = file.text.lines().count();

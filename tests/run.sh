@@ -14,6 +14,7 @@ packages=(
   libcap2-bin      # setcap, for file capabilities
   e2fsprogs        # small file systems that run full
   strace           # system calls that fail, and counts of them
+  valgrind         # instructions of a small backup, counted
   tar rsync python3 # other readers and writers of what we read and write
   procps util-linux mount curl ca-certificates
 )

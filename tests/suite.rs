@@ -7,6 +7,7 @@ mod directory_source;
 mod docker;
 mod faults;
 mod hostile_repository;
+mod instructions;
 mod reader;
 mod roundtrip;
 mod support;

@@ -6,12 +6,15 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hashbrown::HashMap;
 
 use super::error::RepoError;
-use super::index_files::{merge_records, merge_small, open_tables, write_table};
+use super::index_files::{
+    merge, merge_records, merge_small, open_tables, open_written, remove, sort_for_merge,
+    write_table,
+};
 use super::index_table::{Record, Table, TablePack};
 use super::layout;
 use crate::crypto::{RunSeal, digest};
@@ -19,8 +22,11 @@ use crate::format::{FrameEntry, PackHeader, PackKind, SegmentRecord};
 use crate::id::{ChunkId, ChunkPrefix, PackId, SegmentId};
 use crate::store::StoreError;
 
-/// More tables than this are merged into fewer.
+/// More tables than this are merged into fewer when the index is loaded.
 const TABLES_MAX: usize = 8;
+
+/// More tables than this are never open: a look-up asks each of them, and each is an open file.
+const TABLES_OPEN_MAX: usize = 64;
 
 /// A pack, by its place in the index of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,20 +87,23 @@ struct State {
     tables: Vec<Mapped>,
     packs: Vec<Arc<PackInfo>>,
     by_id: HashMap<PackId, u32>,
-    seals: HashMap<RunSeal, Arc<RunSeal>>,
+    seals: HashSet<Arc<RunSeal>>,
     recent: HashMap<ChunkPrefix, Recent>,
 }
 
 /// A table, and which pack of the index each of its packs is.
 struct Mapped {
-    table: Table,
+    table: Arc<Table>,
     packs: Vec<u32>,
+    /// Whether all its segments are condemned.
+    condemned: bool,
 }
 
 /// The index of a repository, as this process sees it.
 pub struct Index {
     dir: PathBuf,
     state: RwLock<State>,
+    merging: Mutex<()>,
 }
 
 /// What the store showed when the index was loaded.
@@ -126,7 +135,12 @@ impl Index {
                 tables.iter().flat_map(|table| table.segments()).copied().collect();
             for id in wanted.difference(&have) {
                 match fetch(id) {
-                    Ok(record) => tables.push(write_table(dir, &[*id], &record)?),
+                    Ok(record) => {
+                        tables.push(write_table(dir, &[*id], &record)?);
+                        if tables.len() > TABLES_OPEN_MAX {
+                            *tables = merge_small(dir, std::mem::take(tables))?;
+                        }
+                    }
                     // A collector deleted it since it was listed: nobody needs its packs.
                     Err(RepoError::Store(StoreError::NotFound(_))) => {}
                     Err(error) => return Err(error),
@@ -136,16 +150,17 @@ impl Index {
         if tables.len() > TABLES_MAX {
             tables = merge_small(dir, tables)?;
         }
-        let index = Self { dir: dir.to_owned(), state: RwLock::default() };
+        let index =
+            Self { dir: dir.to_owned(), state: RwLock::default(), merging: Mutex::default() };
         let mut state = index.write();
         let listed = |pack: &TablePack| listing.packs.get(&pack.id) == Some(&pack.size);
         for table in tables {
-            state.adopt(table, listed);
+            state.adopt(table, false, listed);
         }
         // What only a condemned segment names can be read, but nothing new may refer to it.
         let sound_packs = state.packs.len();
         for table in doomed {
-            state.adopt(table, listed);
+            state.adopt(table, true, listed);
         }
         for (number, pack) in state.packs.iter().enumerate() {
             let condemned = number >= sound_packs || listing.condemned_packs.contains(&pack.id);
@@ -267,7 +282,7 @@ impl Index {
         mut each: impl FnMut(ChunkPrefix, Place) -> Result<(), RepoError>,
     ) -> Result<(), RepoError> {
         let state = self.read();
-        let tables = state.tables.iter().map(|mapped| (&mapped.table, mapped.packs.clone()));
+        let tables = state.tables.iter().map(|mapped| (&*mapped.table, mapped.packs.clone()));
         merge_records(tables.collect(), |record| {
             let pack = PackRef(record.pack);
             let Record { prefix, frame_offset, frame_len, offset, len, .. } = record;
@@ -307,12 +322,36 @@ impl Index {
     ) -> Result<(), RepoError> {
         let table = write_table(&self.dir, &[id], record)?;
         let mut state = self.write();
-        state.adopt(table, |_| true);
+        state.adopt(table, false, |_| true);
         for pack in &record.packs {
             for (prefix, _) in pack.directory.frames.iter().flat_map(|frame| &frame.chunks) {
                 let _ = state.recent.remove(prefix);
             }
         }
+        drop(state);
+        self.merge_many()
+    }
+
+    /// Merges small tables when a long run has added many. Look-ups go on meanwhile.
+    fn merge_many(&self) -> Result<(), RepoError> {
+        let _alone = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.read();
+        let sound = state.tables.iter().filter(|mapped| !mapped.condemned);
+        let mut tables: Vec<Arc<Table>> = sound.map(|mapped| mapped.table.clone()).collect();
+        drop(state);
+        if tables.len() <= TABLES_OPEN_MAX {
+            return Ok(());
+        }
+        let small = sort_for_merge(&mut tables);
+        tables.truncate(small);
+        let merged = merge(&self.dir, &tables)?;
+        let mut state = self.write();
+        let is_merged = |mapped: &Mapped| tables.iter().any(|t| Arc::ptr_eq(t, &mapped.table));
+        state.tables.retain(|mapped| !is_merged(mapped));
+        remove(&tables, &merged);
+        // Their filters are given back before that of the merged table is read.
+        drop(tables);
+        state.adopt(open_written(&merged)?, false, |_| true);
         Ok(())
     }
 
@@ -365,13 +404,19 @@ impl State {
             return *number;
         }
         let number = u32::try_from(self.packs.len()).expect("because packs are counted in 32 bits");
-        let seal = self.seals.entry_ref(&pack.seal).or_insert_with(|| Arc::new(pack.seal.clone()));
+        let seal = match self.seals.get(&pack.seal) {
+            Some(seal) => seal.clone(),
+            None => {
+                let _ = self.seals.insert(pack.seal.clone());
+                pack.seal.clone()
+            }
+        };
         self.packs.push(Arc::new(PackInfo {
             id: pack.id,
             kind: pack.kind,
             size: pack.size,
             salt: pack.salt,
-            seal: seal.clone(),
+            seal,
             present,
             condemned: AtomicBool::new(false),
             relied: AtomicBool::new(false),
@@ -381,10 +426,10 @@ impl State {
         number
     }
 
-    fn adopt(&mut self, table: Table, present: impl Fn(&TablePack) -> bool) {
+    fn adopt(&mut self, table: Table, condemned: bool, present: impl Fn(&TablePack) -> bool) {
         let packs = table.packs().iter().map(|pack| self.register(pack, present(pack)));
         let packs = packs.collect();
-        self.tables.push(Mapped { table, packs });
+        self.tables.push(Mapped { table: Arc::new(table), packs, condemned });
     }
 
     /// Calls `found` with each stored place of a chunk until it returns true.
@@ -441,3 +486,6 @@ pub(super) fn segment_id(bytes: &[u8]) -> SegmentId {
 pub(super) fn segment_ids(listed: &[crate::store::Listed]) -> BTreeSet<SegmentId> {
     listed.iter().filter_map(|object| layout::id_of(&object.name, "")).collect()
 }
+
+#[cfg(test)]
+mod tests;

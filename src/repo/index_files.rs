@@ -4,11 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use super::error::RepoError;
-use super::index_table::{Record, Table, TablePack, TableWriter};
+use super::index_table::{Record, Table, TableError, TablePack};
+use super::index_table_writer::TableWriter;
 use crate::crypto::digest;
 use crate::format::SegmentRecord;
 use crate::id::{PackId, SegmentId, hex};
@@ -83,8 +85,11 @@ pub(super) fn write_table(
         }
     }
     records.sort_unstable_by_key(|record| record.prefix);
-    let mut writer = TableWriter::create(&table_path(dir, segments))?;
+    let path = table_path(dir, segments);
+    let mut writer = TableWriter::create(&path)?;
     records.iter().try_for_each(|record| writer.push(record))?;
+    drop(records);
+    let seals: Vec<_> = record.seals.iter().cloned().map(Arc::new).collect();
     let packs: Vec<_> = record
         .packs
         .iter()
@@ -93,33 +98,60 @@ pub(super) fn write_table(
             kind: pack.kind,
             size: pack.size,
             salt: pack.salt,
-            seal: record.seals[pack.seal].clone(),
+            seal: seals[pack.seal].clone(),
         })
         .collect();
-    writer.finish(segments, &packs)
+    writer.finish(segments, &packs)?;
+    open_written(&path)
 }
 
-/// Merges all tables but those that are larger than all smaller ones together, so that every record
-/// is written again only logarithmically often.
-pub(super) fn merge_small(dir: &Path, mut tables: Vec<Table>) -> Result<Vec<Table>, RepoError> {
-    tables.sort_by_key(Table::records);
+/// Opens a table that was written just now.
+pub(super) fn open_written(path: &Path) -> Result<Table, RepoError> {
+    Table::open(path).map_err(|error| match error {
+        TableError::Io(source) => RepoError::local("read", path)(source),
+        TableError::Damaged => {
+            RepoError::local("read", path)(std::io::Error::other("it does not read back"))
+        }
+    })
+}
+
+/// Sorts tables by size and says how many of the smallest are to be merged: all but those that are
+/// larger than twice all smaller ones together, so that every record is written again only
+/// logarithmically often.
+pub(super) fn sort_for_merge<T: AsRef<Table>>(tables: &mut [T]) -> usize {
+    tables.sort_by_key(|table| table.as_ref().records());
     let mut sum = 0;
     let mut small = 0;
-    for table in &tables {
-        if small > 1 && table.records() > 4 * sum {
+    for table in tables {
+        let records = table.as_ref().records();
+        if small > 1 && records > 2 * sum {
             break;
         }
-        sum += table.records();
+        sum += records;
         small += 1;
     }
-    let large = tables.split_off(small);
+    small
+}
+
+/// Merges the small tables.
+pub(super) fn merge_small(dir: &Path, mut tables: Vec<Table>) -> Result<Vec<Table>, RepoError> {
+    let small = sort_for_merge(&mut tables);
+    let mut large = tables.split_off(small);
     let merged = merge(dir, &tables)?;
-    for table in &tables {
-        if table.path() != merged.path() {
-            let _ = std::fs::remove_file(table.path());
+    remove(&tables, &merged);
+    // Their filters are given back before that of the merged table is read.
+    drop(tables);
+    large.push(open_written(&merged)?);
+    Ok(large)
+}
+
+/// Removes the files of tables that were merged.
+pub(super) fn remove<T: AsRef<Table>>(tables: &[T], merged: &Path) {
+    for table in tables {
+        if table.as_ref().path() != merged {
+            let _ = std::fs::remove_file(table.as_ref().path());
         }
     }
-    Ok(large.into_iter().chain([merged]).collect())
 }
 
 /// A table that is read page by page while tables are merged.
@@ -146,8 +178,10 @@ impl Cursor<'_> {
     }
 }
 
-fn merge(dir: &Path, tables: &[Table]) -> Result<Table, RepoError> {
-    let mut segments: Vec<_> = tables.iter().flat_map(Table::segments).copied().collect();
+/// Writes the table that holds what these hold; returns where it lies.
+pub(super) fn merge<T: AsRef<Table>>(dir: &Path, tables: &[T]) -> Result<PathBuf, RepoError> {
+    let tables = tables.iter().map(AsRef::as_ref);
+    let mut segments: Vec<_> = tables.clone().flat_map(Table::segments).copied().collect();
     segments.sort_unstable();
     segments.dedup();
     let mut packs: Vec<TablePack> = Vec::new();
@@ -162,9 +196,11 @@ fn merge(dir: &Path, tables: &[Table]) -> Result<Table, RepoError> {
         });
         sources.push((table, mapped.collect()));
     }
-    let mut writer = TableWriter::create(&table_path(dir, &segments))?;
+    let path = table_path(dir, &segments);
+    let mut writer = TableWriter::create(&path)?;
     merge_records(sources, |record| writer.push(&record))?;
-    writer.finish(&segments, &packs)
+    writer.finish(&segments, &packs)?;
+    Ok(path)
 }
 
 /// Calls `each` with the records of all tables in order, with packs numbered as each table is told.

@@ -2,32 +2,33 @@
 //!
 //! The file holds keyed ids and places only. In memory stay a filter (about nine bits a record) and
 //! the first key of every page; a look-up that the filter lets through costs one read of 4 KiB.
-//! Every page and the rest of the file carry a checksum: a file that fails one is thrown away and
-//! made again from the store.
+//! Everything carries a checksum: a file that fails one is thrown away and made again from the
+//! store.
 //!
-//! Layout: pages of 4,096 bytes, then the tail (fences, filter, segments, packs), then a footer.
+//! Layout: blocks, each of pages of 4,096 bytes and the filter of their keys; the tail (fences,
+//! blocks, segments, run seals, packs); a footer. `index_table_writer.rs` writes it.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
 
 use super::error::RepoError;
-use crate::codec::{WireError, WireReader, put_bytes, put_varint};
-use crate::crypto::{RunSeal, digest, fresh_salt};
+use crate::codec::{WireError, WireReader};
+use crate::crypto::{RunSeal, digest};
 use crate::format::PackKind;
-use crate::id::{ChunkPrefix, PackId, SegmentId, hex};
+use crate::id::{ChunkPrefix, PackId, SegmentId};
 
-const PAGE_LEN: usize = 4096;
-const RECORD_LEN: usize = 36;
+pub(super) const PAGE_LEN: usize = 4096;
+pub(super) const RECORD_LEN: usize = 36;
 /// Records in a page; behind them stand their number and the page's checksum.
-const PAGE_RECORDS: usize = 113;
+pub(super) const PAGE_RECORDS: usize = 113;
+pub(super) const MAGIC: [u8; 8] = *b"VVTABLE2";
+pub(super) const DESCRIPTOR_LEN: usize = BinaryFuse8::DESCRIPTOR_LEN;
 const FOOTER_LEN: usize = 56;
-const MAGIC: [u8; 8] = *b"VVTABLE1";
-/// Below so many records a filter costs more than it saves.
-const FILTER_RECORDS_MIN: usize = 256;
 
 /// Where a chunk lies, in terms of one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,14 +43,14 @@ pub(super) struct Record {
     pub(super) len: u32,
 }
 
-/// A pack of a table.
+/// A pack of a table. Packs of one run share their seal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TablePack {
     pub(super) id: PackId,
     pub(super) kind: PackKind,
     pub(super) size: u64,
     pub(super) salt: [u8; 32],
-    pub(super) seal: RunSeal,
+    pub(super) seal: Arc<RunSeal>,
 }
 
 /// A table that was opened.
@@ -58,9 +59,20 @@ pub(super) struct Table {
     file: File,
     records: u64,
     fences: Vec<u64>,
-    filter: Option<(Vec<u8>, Vec<u8>)>,
+    blocks: Vec<Block>,
+    fingerprints: Vec<u8>,
     segments: Vec<SegmentId>,
     packs: Vec<TablePack>,
+}
+
+/// Neighbouring pages and the filter of their keys. No key stands in two blocks.
+struct Block {
+    /// Which pages, and where in the file the first of them starts.
+    pages: Range<usize>,
+    at: u64,
+    descriptor: [u8; DESCRIPTOR_LEN],
+    /// Which of the table's fingerprints; none where there is no filter.
+    fingerprints: Range<usize>,
 }
 
 /// The file is not a table, or no longer the one that was written.
@@ -78,131 +90,9 @@ impl From<WireError> for TableError {
     }
 }
 
-/// Writes records that come in ascending order of their prefix.
-pub(super) struct TableWriter {
-    path: PathBuf,
-    temporary: PathBuf,
-    file: BufWriter<File>,
-    page: Vec<u8>,
-    records: u64,
-    fences: Vec<u64>,
-    keys: Vec<u64>,
-    last: Option<ChunkPrefix>,
-}
-
-impl TableWriter {
-    /// Starts a table at `path`, which is replaced when it is finished.
-    pub(super) fn create(path: &Path) -> Result<Self, RepoError> {
-        let temporary = path.with_extension(format!("tmp-{}", hex(&fresh_salt()?[..8])));
-        let file = File::create_new(&temporary).map_err(RepoError::local("create", &temporary))?;
-        Ok(Self {
-            path: path.to_owned(),
-            temporary,
-            file: BufWriter::with_capacity(1 << 18, file),
-            page: Vec::with_capacity(PAGE_LEN),
-            records: 0,
-            fences: Vec::new(),
-            keys: Vec::new(),
-            last: None,
-        })
-    }
-
-    /// Adds a record.
-    pub(super) fn push(&mut self, record: &Record) -> Result<(), RepoError> {
-        debug_assert!(self.last.is_none_or(|last| last <= record.prefix), "records ascend");
-        self.last = Some(record.prefix);
-        let key = key_of(&record.prefix);
-        if self.page.is_empty() {
-            self.fences.push(key);
-        }
-        if self.keys.last() != Some(&key) {
-            self.keys.push(key);
-        }
-        self.page.extend(record.prefix.as_bytes());
-        for number in
-            [record.pack, record.frame_offset, record.frame_len, record.offset, record.len]
-        {
-            self.page.extend(number.to_le_bytes());
-        }
-        self.records += 1;
-        if self.page.len() == PAGE_RECORDS * RECORD_LEN { self.end_page() } else { Ok(()) }
-    }
-
-    fn end_page(&mut self) -> Result<(), RepoError> {
-        let count = self.page.len() / RECORD_LEN;
-        self.page.resize(PAGE_LEN - 8, 0);
-        self.page[PAGE_LEN - 9] = u8::try_from(count).unwrap_or(0);
-        let sum = checksum(&self.page);
-        self.page.extend(sum.to_le_bytes());
-        let written = self.file.write_all(&self.page);
-        self.page.clear();
-        written.map_err(RepoError::local("write", &self.path))
-    }
-
-    /// Ends the table: `segments` are the stored segments whose chunks are all in it.
-    pub(super) fn finish(
-        mut self,
-        segments: &[SegmentId],
-        packs: &[TablePack],
-    ) -> Result<Table, RepoError> {
-        if !self.page.is_empty() {
-            self.end_page()?;
-        }
-        let mut tail = Vec::new();
-        put_varint(&mut tail, self.fences.len() as u64);
-        for fence in &self.fences {
-            tail.extend(fence.to_le_bytes());
-        }
-        let filter = match self.keys.len() >= FILTER_RECORDS_MIN {
-            true => BinaryFuse8::try_from(std::mem::take(&mut self.keys)).ok(),
-            false => None,
-        };
-        let mut descriptor = vec![0; BinaryFuse8::DESCRIPTOR_LEN];
-        if let Some(filter) = &filter {
-            filter.dma_copy_descriptor_to(&mut descriptor);
-        }
-        put_bytes(&mut tail, &descriptor);
-        put_bytes(&mut tail, filter.as_ref().map_or(&[], |f| f.dma_fingerprints()));
-        put_varint(&mut tail, segments.len() as u64);
-        for id in segments {
-            tail.extend(id.as_bytes());
-        }
-        put_varint(&mut tail, packs.len() as u64);
-        for pack in packs {
-            tail.extend(pack.id.as_bytes());
-            tail.push(match pack.kind {
-                PackKind::Data => 1,
-                PackKind::Tree => 2,
-            });
-            put_varint(&mut tail, pack.size);
-            tail.extend(pack.salt);
-            tail.extend(pack.seal.as_bytes());
-        }
-        let mut footer = digest(&tail).to_vec();
-        footer.extend((tail.len() as u64).to_le_bytes());
-        footer.extend(self.records.to_le_bytes());
-        footer.extend(MAGIC);
-        let at = self.path.clone();
-        let done = (|| {
-            self.file.write_all(&tail)?;
-            self.file.write_all(&footer)?;
-            self.file.flush()?;
-            self.file.get_ref().sync_data()?;
-            std::fs::rename(&self.temporary, &at)
-        })();
-        done.map_err(RepoError::local("write", &at))?;
-        Table::open(&at).map_err(|error| match error {
-            TableError::Io(source) => RepoError::local("read", &at)(source),
-            TableError::Damaged => {
-                RepoError::local("read", &at)(std::io::Error::other("it does not read back"))
-            }
-        })
-    }
-}
-
-impl Drop for TableWriter {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.temporary);
+impl AsRef<Self> for Table {
+    fn as_ref(&self) -> &Self {
+        self
     }
 }
 
@@ -219,8 +109,7 @@ impl Table {
         let tail_len = u64::from_le_bytes(reader.array()?);
         let records = u64::from_le_bytes(reader.array()?);
         let tail_at = footer_at.checked_sub(tail_len).ok_or(TableError::Damaged)?;
-        let pages = records.div_ceil(PAGE_RECORDS as u64);
-        if reader.array()? != MAGIC || Some(tail_at) != pages.checked_mul(PAGE_LEN as u64) {
+        if reader.array()? != MAGIC {
             return Err(TableError::Damaged);
         }
         let mut tail = vec![0; usize::try_from(tail_len).map_err(|_| TableError::Damaged)?];
@@ -230,31 +119,17 @@ impl Table {
         }
         let mut reader = WireReader::new(&tail);
         let count = reader.len_max(tail.len() / 8, "fences")?;
-        if count as u64 != pages {
-            return Err(TableError::Damaged);
-        }
         let fences = reader.bytes(8 * count)?.as_chunks::<8>().0.iter();
-        let fences = fences.map(|fence| u64::from_le_bytes(*fence)).collect();
-        let descriptor = reader.sized(tail.len(), "descriptor")?.to_vec();
-        let fingerprints = reader.sized(tail.len(), "filter")?.to_vec();
-        let filter = (!fingerprints.is_empty()).then_some((descriptor, fingerprints));
+        let fences: Vec<u64> = fences.map(|fence| u64::from_le_bytes(*fence)).collect();
+        let (blocks, fingerprints) = open_blocks(&file, &mut reader, fences.len(), tail_at)?;
         let mut segments = Vec::new();
         for _ in 0..reader.len_max(tail.len(), "segments")? {
             segments.push(SegmentId::new(reader.array()?));
         }
-        let mut packs = Vec::new();
-        for _ in 0..reader.len_max(tail.len(), "packs")? {
-            packs.push(TablePack {
-                id: PackId::new(reader.array()?),
-                kind: if reader.u8()? == 1 { PackKind::Data } else { PackKind::Tree },
-                size: reader.varint()?,
-                salt: reader.array()?,
-                seal: RunSeal::from_slice(reader.bytes(RunSeal::LEN)?)
-                    .ok_or(TableError::Damaged)?,
-            });
-        }
+        let packs = open_packs(&mut reader, tail.len())?;
         reader.finish()?;
-        Ok(Self { path: path.to_owned(), file, records, fences, filter, segments, packs })
+        let path = path.to_owned();
+        Ok(Self { path, file, records, fences, blocks, fingerprints, segments, packs })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -281,22 +156,24 @@ impl Table {
         mut found: impl FnMut(&Record) -> bool,
     ) -> Result<(), TableError> {
         let key = key_of(prefix);
-        if let Some((descriptor, fingerprints)) = &self.filter {
-            let filter: BinaryFuse8Ref<'_> = FilterRef::from_dma(descriptor, fingerprints);
+        let upto = self.blocks.partition_point(|block| self.fences[block.pages.start] <= key);
+        let Some(block) = upto.checked_sub(1).map(|at| &self.blocks[at]) else { return Ok(()) };
+        if !block.fingerprints.is_empty() {
+            let fingerprints = &self.fingerprints[block.fingerprints.clone()];
+            let filter: BinaryFuse8Ref<'_> = FilterRef::from_dma(&block.descriptor, fingerprints);
             if !filter.contains(&key) {
                 return Ok(());
             }
         }
+        let fences = &self.fences[block.pages.clone()];
         // Records of one key may start in the page before the one that its fence names.
-        let mut page = self.fences.partition_point(|fence| *fence < key).saturating_sub(1);
+        let mut page = fences.partition_point(|fence| *fence < key).saturating_sub(1);
         let mut buffer = [0; PAGE_LEN];
-        while page < self.fences.len() && self.fences[page] <= key {
-            for record in self.page(page, &mut buffer)? {
-                let at = prefix_of(record);
-                if at > &prefix.as_bytes()[..] {
-                    return Ok(());
-                }
-                if at == &prefix.as_bytes()[..] && found(&decode(record)?) {
+        while page < fences.len() && fences[page] <= key {
+            let records = self.page(block, page, &mut buffer)?;
+            let before = records.partition_point(|r| prefix_of(r) < &prefix.as_bytes()[..]);
+            for record in &records[before..] {
+                if prefix_of(record) != &prefix.as_bytes()[..] || found(&decode(record)?) {
                     return Ok(());
                 }
             }
@@ -310,22 +187,24 @@ impl Table {
         &self,
         mut each: impl FnMut(Record) -> Result<(), RepoError>,
     ) -> Result<(), RepoError> {
-        let mut buffer = [0; PAGE_LEN];
-        for page in 0..self.fences.len() {
-            for record in self.page(page, &mut buffer).map_err(|error| self.failed(error))? {
-                each(decode(record).map_err(|error| self.failed(error))?)?;
-            }
+        let mut page = 0;
+        while let Some(records) = self.page_records(page)? {
+            records.into_iter().try_for_each(&mut each)?;
+            page += 1;
         }
         Ok(())
     }
 
     /// The records of one page; none behind the last.
     pub(super) fn page_records(&self, page: usize) -> Result<Option<Vec<Record>>, RepoError> {
-        if page >= self.fences.len() {
+        let Some(block) = self.blocks.get(self.blocks.partition_point(|b| b.pages.end <= page))
+        else {
             return Ok(None);
-        }
+        };
         let mut buffer = [0; PAGE_LEN];
-        let records = self.page(page, &mut buffer).map_err(|error| self.failed(error))?;
+        let records = self
+            .page(block, page - block.pages.start, &mut buffer)
+            .map_err(|error| self.failed(error))?;
         let decoded: Result<Vec<_>, TableError> = records.iter().map(decode).collect();
         decoded.map(Some).map_err(|error| self.failed(error))
     }
@@ -342,12 +221,14 @@ impl Table {
         RepoError::local("read", &self.path)(source)
     }
 
+    /// The records of a page, counted from the start of its block.
     fn page<'b>(
         &self,
+        block: &Block,
         page: usize,
         buffer: &'b mut [u8; PAGE_LEN],
     ) -> Result<&'b [[u8; RECORD_LEN]], TableError> {
-        self.file.read_exact_at(buffer, page as u64 * PAGE_LEN as u64)?;
+        self.file.read_exact_at(buffer, block.at + page as u64 * PAGE_LEN as u64)?;
         let (content, sum) = buffer.split_at(PAGE_LEN - 8);
         let count = usize::from(content[PAGE_LEN - 9]);
         if checksum(content).to_le_bytes() != *sum || !(1..=PAGE_RECORDS).contains(&count) {
@@ -363,7 +244,67 @@ impl std::fmt::Debug for Table {
     }
 }
 
-fn key_of(prefix: &ChunkPrefix) -> u64 {
+/// Reads where the blocks lie, which must fill the file up to its tail, and their filters.
+fn open_blocks(
+    file: &File,
+    reader: &mut WireReader<'_>,
+    pages: usize,
+    tail_at: u64,
+) -> Result<(Vec<Block>, Vec<u8>), TableError> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut digests: Vec<[u8; 32]> = Vec::new();
+    let (mut page, mut at, mut len) = (0, 0, 0);
+    for _ in 0..reader.len_max(pages, "blocks")? {
+        let next = page + reader.len_max(pages - page, "pages")?;
+        let descriptor = reader.array()?;
+        let fingerprints = len..len + reader.len_max(usize::MAX >> 1, "filter")?;
+        digests.push(reader.array()?);
+        if next == page || fingerprints.end as u64 > tail_at {
+            return Err(TableError::Damaged);
+        }
+        let block = Block { pages: page..next, at, descriptor, fingerprints };
+        at += (block.pages.len() * PAGE_LEN + block.fingerprints.len()) as u64;
+        (page, len) = (next, block.fingerprints.end);
+        blocks.push(block);
+    }
+    if (page, at) != (pages, tail_at) {
+        return Err(TableError::Damaged);
+    }
+    // All in one piece, which goes back to the system as one when the table is dropped.
+    let mut fingerprints = vec![0; len];
+    for (block, expected) in blocks.iter().zip(&digests) {
+        let into = &mut fingerprints[block.fingerprints.clone()];
+        file.read_exact_at(into, block.at + (block.pages.len() * PAGE_LEN) as u64)?;
+        if digest(into) != *expected {
+            return Err(TableError::Damaged);
+        }
+    }
+    Ok((blocks, fingerprints))
+}
+
+fn open_packs(reader: &mut WireReader<'_>, count_max: usize) -> Result<Vec<TablePack>, TableError> {
+    let mut seals = Vec::new();
+    for _ in 0..reader.len_max(count_max, "run seals")? {
+        let seal = RunSeal::from_slice(reader.bytes(RunSeal::LEN)?);
+        seals.push(Arc::new(seal.ok_or(TableError::Damaged)?));
+    }
+    let mut packs = Vec::new();
+    for _ in 0..reader.len_max(count_max, "packs")? {
+        packs.push(TablePack {
+            id: PackId::new(reader.array()?),
+            kind: if reader.u8()? == 1 { PackKind::Data } else { PackKind::Tree },
+            size: reader.varint()?,
+            salt: reader.array()?,
+            seal: {
+                let number = reader.len_max(seals.len(), "run seal")?;
+                seals.get(number).ok_or(TableError::Damaged)?.clone()
+            },
+        });
+    }
+    Ok(packs)
+}
+
+pub(super) fn key_of(prefix: &ChunkPrefix) -> u64 {
     let mut first = [0; 8];
     first.copy_from_slice(&prefix.as_bytes()[..8]);
     // Big end first, so that numbers sort as prefixes do.
@@ -387,14 +328,26 @@ fn decode(record: &[u8; RECORD_LEN]) -> Result<Record, TableError> {
 }
 
 /// Finds flipped bits and torn pages; the file's owner needs no defence against himself.
-fn checksum(bytes: &[u8]) -> u64 {
-    bytes.as_chunks::<8>().0.iter().fold(0x9e37_79b9_7f4a_7c15, |sum, word| {
-        (sum.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(0x517c_c1b7_2722_0a95)
-    })
+///
+/// Four sums, so that none waits for another: it is made at every look-up.
+pub(super) fn checksum(bytes: &[u8]) -> u64 {
+    let mix = |sum: u64, word: u64| (sum.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+    let mut sums = [0x9e37_79b9_7f4a_7c15_u64; 4];
+    let (fours, rest) = bytes.as_chunks::<32>();
+    for four in fours {
+        for (sum, word) in sums.iter_mut().zip(four.as_chunks::<8>().0) {
+            *sum = mix(*sum, u64::from_le_bytes(*word));
+        }
+    }
+    for (sum, word) in sums.iter_mut().zip(rest.as_chunks::<8>().0) {
+        *sum = mix(*sum, u64::from_le_bytes(*word));
+    }
+    sums.into_iter().fold(0, mix)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::index_table_writer::TableWriter;
     use super::*;
 
     fn record(n: u32) -> Record {
@@ -409,17 +362,23 @@ mod tests {
         }
     }
 
-    fn table(dir: &Path, count: u32) -> Table {
+    /// A table of so many chunks, with a filter for so many of them at a time.
+    fn table(dir: &Path, count: u32, block: usize) -> Table {
         let mut records: Vec<_> = (0..count).map(record).collect();
         // One chunk in several places.
         records.extend((0..count.min(5)).map(|n| Record { pack: 7, ..record(n) }));
         records.sort_by_key(|r| r.prefix);
-        let mut writer = TableWriter::create(&dir.join("a.table")).expect("a file");
+        let path = dir.join("a.table");
+        let mut writer = TableWriter::with_block_keys(&path, block).expect("a file");
         records.iter().for_each(|r| writer.push(r).expect("room"));
         let seal = RunSeal::from_slice(&[1; RunSeal::LEN]).expect("a seal");
         let (id, kind, salt) = (PackId::new([2; 32]), PackKind::Tree, [4; 32]);
-        let pack = TablePack { id, kind, size: 9, salt, seal };
-        writer.finish(&[SegmentId::new([3; 32])], &[pack]).expect("it finishes")
+        let pack = TablePack { id, kind, size: 9, salt, seal: Arc::new(seal) };
+        let packs = vec![pack; 3];
+        writer.finish(&[SegmentId::new([3; 32])], &packs).expect("it finishes");
+        let table = Table::open(&path).expect("it reads back");
+        assert_eq!(table.packs(), packs);
+        table
     }
 
     fn places(table: &Table, prefix: &ChunkPrefix) -> Vec<Record> {
@@ -436,8 +395,11 @@ mod tests {
     #[test]
     fn every_record_is_found_and_nothing_else() {
         let dir = tempfile::tempdir().expect("a directory");
-        for count in [1, 113, 114, 300, 5000] {
-            let table = table(dir.path(), count);
+        let blocks = [1, 113, 256, 300, 1 << 20];
+        for (count, block) in
+            [1, 113, 114, 300, 5000].into_iter().flat_map(|n| blocks.map(|b| (n, b)))
+        {
+            let table = table(dir.path(), count, block);
             for n in 0..count {
                 let found = places(&table, &record(n).prefix);
                 assert_eq!(found.len(), if n < 5 { 2 } else { 1 }, "record {n} of {count}");
@@ -461,7 +423,9 @@ mod tests {
     #[test]
     fn every_flipped_byte_is_noticed() {
         let dir = tempfile::tempdir().expect("a directory");
-        let good = table(dir.path(), 300);
+        let good = table(dir.path(), 700, 300);
+        assert_eq!(good.blocks.len(), 3);
+        assert!(good.fingerprints.len() > 600, "two blocks have filters");
         let path = good.path().to_owned();
         let bytes = std::fs::read(&path).expect("the file");
         for at in (0..bytes.len()).step_by(41) {
@@ -474,5 +438,28 @@ mod tests {
             };
             assert!(noticed, "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_filter_lets_few_through_that_are_not_there() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let table = table(dir.path(), 5000, 600);
+        let passes = |n: &u32| {
+            let key = key_of(&record(*n).prefix);
+            let of = |b: &Block| table.fences[b.pages.start] <= key;
+            let block = &table.blocks[table.blocks.partition_point(of).saturating_sub(1)];
+            let fingerprints = &table.fingerprints[block.fingerprints.clone()];
+            let filter: BinaryFuse8Ref<'_> = FilterRef::from_dma(&block.descriptor, fingerprints);
+            !fingerprints.is_empty() && filter.contains(&key)
+        };
+        let passed = (5000..15_000).filter(passes).count();
+        assert!(passed < 100, "{passed} of 10000");
+    }
+
+    #[test]
+    fn packs_of_one_run_have_one_seal_in_memory() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let table = table(dir.path(), 10, 10);
+        assert!(Arc::ptr_eq(&table.packs()[0].seal, &table.packs()[2].seal));
     }
 }

@@ -11,6 +11,7 @@ mod error;
 mod index;
 mod index_files;
 mod index_table;
+mod index_table_writer;
 mod init;
 mod inventory;
 mod key_file;

@@ -232,6 +232,7 @@ pub(super) fn store_packs(
     written: &(dyn Fn(u64) + Sync),
 ) -> Result<Stored, RepoError> {
     let mut stored = Stored::default();
+    let seal = Arc::new(run.seal.clone());
     let mut segment = Vec::new();
     let mut since = Stopwatch::start();
     for full in packs {
@@ -244,7 +245,7 @@ pub(super) fn store_packs(
             kind: pack.kind,
             size: pack.size,
             salt: pack.salt,
-            seal: run.seal.clone(),
+            seal: seal.clone(),
         };
         index.add_pack(table_pack, &pack.directory.frames);
         segment.push(pack);

@@ -19,6 +19,9 @@ const NODE_LEN_MORE: u64 = 6 << 10;
 /// A node ends at this size whatever its keys say.
 const NODE_LEN_MAX: usize = 64 << 10;
 
+/// Room for the value of a file of one chunk, in bytes; longer ones grow.
+const VALUE_LEN: usize = 96;
+
 /// A finished tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TreeRoot {
@@ -68,7 +71,7 @@ impl TreeBuilder {
             return Err(FormatError::damaged("tree", why).into());
         }
         stored.check_limits()?;
-        let mut value = Vec::new();
+        let mut value = Vec::with_capacity(VALUE_LEN);
         stored.encode(&mut value);
         self.hints.push(hint);
         self.last = Some(path.clone());
