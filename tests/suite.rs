@@ -8,6 +8,7 @@ mod docker;
 mod faults;
 mod hostile_repository;
 mod instructions;
+mod protocol;
 mod reader;
 mod roundtrip;
 mod support;

@@ -18,5 +18,7 @@ pub use self::key::{Key, Purpose};
 pub use self::payload::Payload;
 pub use self::random::{RandomError, fresh_salt, random_bytes};
 pub use self::run_seal::{RestoreKey, RestorePublic, RunSeal, RunSealError};
-pub use self::seal::{OpenError, Plaintext, SEAL_OVERHEAD, Sealed, open, open_into, seal, seal_named};
+pub use self::seal::{
+    OpenError, Plaintext, SEAL_OVERHEAD, Sealed, open, open_into, seal, seal_named,
+};
 pub use self::sign::{SIGNATURE_LEN, Signer, Verifier, VerifyError};

@@ -165,10 +165,8 @@ fn nonce<'p>(
 ) -> Result<XNonce, RandomError> {
     let hash_key = key.derive(Purpose::Nonce, b"");
     let mut hasher = blake3::Hasher::new_keyed(hash_key.expose());
-    let _ = hasher
-        .update(&random_bytes::<32>()?)
-        .update(&(aad.len() as u64).to_le_bytes())
-        .update(aad);
+    let _ =
+        hasher.update(&random_bytes::<32>()?).update(&(aad.len() as u64).to_le_bytes()).update(aad);
     for part in content {
         let _ = hasher.update(part);
     }

@@ -228,8 +228,9 @@ mod tests {
     fn a_frame_opens_only_in_its_own_place_pack_and_kind() {
         let (header, key, secret) = start(PackKind::Data);
         let content = b"content ".repeat(500);
-        let sealed = seal_frame(&key, &header, 5000, compressed(&content), &[ChunkId::new([1; 32])])
-            .expect("randomness");
+        let sealed =
+            seal_frame(&key, &header, 5000, compressed(&content), &[ChunkId::new([1; 32])])
+                .expect("randomness");
         let mut frame = OpenedFrame::default();
         let mut try_open = |key: &Key, header: &PackHeader, offset, bytes: &[u8]| {
             frame.open(key, header, offset, bytes).map(|()| frame.content().to_vec())
@@ -272,5 +273,4 @@ mod tests {
             assert!(frame.expanded.capacity() <= FRAME_RAW_MAX);
         }
     }
-
 }

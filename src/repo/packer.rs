@@ -19,8 +19,8 @@ use crate::clock::Stopwatch;
 use crate::codec::padding_at;
 use crate::crypto::{Hasher, Key, Payload, RunSeal, Sealed};
 use crate::format::{
-    FrameEntry, FramePlaintext, ObjectKind, OpenedFrame, PACK_CHUNKS_MAX, PACK_FRAMES_MAX, PackDirectory,
-    PackHeader, PackKind, SegmentPack, SegmentRecord, seal_frame, seal_trailer,
+    FrameEntry, FramePlaintext, ObjectKind, OpenedFrame, PACK_CHUNKS_MAX, PACK_FRAMES_MAX,
+    PackDirectory, PackHeader, PackKind, SegmentPack, SegmentRecord, seal_frame, seal_trailer,
 };
 use crate::id::{ChunkId, PackId};
 

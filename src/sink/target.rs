@@ -64,8 +64,8 @@ impl Target {
     ) -> Self {
         let special =
             if rustix::process::geteuid().is_root() { special } else { Special::LeaveOut };
-        let in_memory = rustix::fs::fstatfs(beneath.root())
-            .is_ok_and(|statfs| statfs.f_type == TMPFS_MAGIC);
+        let in_memory =
+            rustix::fs::fstatfs(beneath.root()).is_ok_and(|statfs| statfs.f_type == TMPFS_MAGIC);
         Self {
             beneath,
             in_memory,
