@@ -3,6 +3,7 @@
 mod cp;
 mod diff;
 mod dump;
+mod forget;
 mod ls;
 mod snapshots;
 mod volumes;

@@ -8,8 +8,8 @@ use super::context::Context;
 use super::error::{CliError, ExitCode};
 use super::output::Format;
 use super::{
-    backup, check, completions, cp, diff, doctor, dump, init, inspect, key, ls, man, restore,
-    snapshots, stats,
+    backup, check, completions, cp, diff, doctor, dump, forget, init, inspect, key, ls, man,
+    restore, snapshots, stats,
 };
 
 const EXAMPLES: &str = "\
@@ -140,6 +140,7 @@ pub(crate) enum Command {
     Dump(dump::DumpArgs),
     Cp(cp::CpArgs),
     Diff(diff::DiffArgs),
+    Forget(forget::ForgetArgs),
     Check(check::CheckArgs),
     Stats(stats::StatsArgs),
     Key(key::KeyArgs),
@@ -161,6 +162,7 @@ impl Command {
             Self::Dump(args) => dump::run(args, context),
             Self::Cp(args) => cp::run(args, context),
             Self::Diff(args) => diff::run(args, context),
+            Self::Forget(args) => forget::run(args, context),
             Self::Check(args) => check::run(args, context),
             Self::Stats(args) => stats::run(args, context),
             Self::Key(args) => key::run(args, context),
@@ -262,6 +264,10 @@ mod tests {
             "vault restore a --keep-extra",
             "vault dump latest",
             "vault dump latest /x --tar",
+            "vault forget 1a2b --from h",
+            "vault forget 1a2b --tag t",
+            "vault forget --undo 1a2b --keep-last 1",
+            "vault forget --keep-last -1",
         ] {
             let error = parse(line).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -16,6 +16,7 @@ mod engine;
 mod environment;
 mod error;
 mod find;
+mod forget;
 mod hygiene;
 mod init;
 mod inspect;

@@ -1,23 +1,27 @@
 //! `vault snapshots`
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use serde_json::{Value, json};
+use volume_vault::clock::Time;
+use volume_vault::id::SnapshotId;
 use volume_vault::near::{did_you_mean, near_names};
+use volume_vault::ops::forget::forgotten;
 use volume_vault::repo::{Snapshot, SnapshotList};
 
 use super::context::Context;
 use super::error::{CliError, ExitCode, Kind};
 use super::find::{series_name, unknown};
-use super::look::{Looking, SnapshotRow, chain, kind_name, snapshot_fields};
+use super::look::{Looking, SnapshotRow, chain, kind_name, snapshot_fields, warn_of_forged};
 use super::names::SourceName;
-use super::output::{Align, ListDocument, Table, count, escape_text, size, time};
+use super::output::{Align, ListDocument, Table, count, escape_text, rfc3339, size, time};
 
 const EXAMPLES: &str = "\
 Examples:
   vault snapshots                         all of them, by series and time
   vault snapshots my-data --tag weekly    the tagged ones of one volume
-  vault snapshots -q --from host2         ids only, of one host";
+  vault snapshots --forgotten             what `vault forget --undo` can take back";
 
 /// List snapshots
 #[derive(Debug, Default, clap::Args)]
@@ -34,14 +38,30 @@ pub(crate) struct SnapshotsArgs {
     /// List only what carries this tag; several must all be carried
     #[arg(long, value_name = "TAG")]
     pub(crate) tag: Vec<String>,
+
+    /// List what was forgotten and can perhaps be taken back
+    #[arg(long)]
+    pub(crate) forgotten: bool,
 }
+
+/// When snapshots were forgotten, by the store's clock.
+type Gone = BTreeMap<SnapshotId, Time>;
 
 pub(crate) fn run(args: SnapshotsArgs, context: &Context) -> Result<ExitCode, CliError> {
     let sources = sources(&args.sources, context)?;
     let looking = Looking::open(context)?;
-    let list = &looking.list;
+    let mut gone_list = SnapshotList::default();
+    let mut gone = None;
+    if args.forgotten {
+        let found = forgotten(&looking.repo, &looking.list)?;
+        gone = Some(found.iter().filter_map(|f| Some((f.snapshot.id, f.at?))).collect::<Gone>());
+        let found = found.into_iter().filter(|found| found.at.is_some());
+        gone_list.snapshots = found.map(|found| found.snapshot).collect();
+    }
+    let list = if args.forgotten { &gone_list } else { &looking.list };
+    let damaged = &looking.list.damaged;
     // With records missing nobody can say that there is no such series.
-    if list.damaged.is_empty() {
+    if damaged.is_empty() {
         check_names(list, &sources, args.from.as_deref())?;
     }
     let wanted = |snapshot: &&Snapshot| {
@@ -61,9 +81,9 @@ pub(crate) fn run(args: SnapshotsArgs, context: &Context) -> Result<ExitCode, Cl
         let item = snapshot.items().first();
         (snapshot.body.host.name.clone(), item.map(|item| (item.kind, item.name.clone())))
     });
-    let document = print(&snapshots, list, context)?;
-    if let Some((object, _)) = list.damaged.first() {
-        let message = match list.damaged.len() {
+    let document = print(&snapshots, &looking.list, gone.as_ref(), context)?;
+    if let Some((object, _)) = damaged.first() {
+        let message = match damaged.len() {
             1 => "a snapshot record cannot be read".to_owned(),
             several => format!("{several} snapshot records cannot be read"),
         };
@@ -77,9 +97,11 @@ pub(crate) fn run(args: SnapshotsArgs, context: &Context) -> Result<ExitCode, Cl
 fn print<'o>(
     snapshots: &[&Snapshot],
     list: &SnapshotList,
+    gone: Option<&Gone>,
     context: &'o Context,
 ) -> Result<Option<ListDocument<'o>>, CliError> {
     let output = &context.output;
+    warn_of_forged(list, context);
     for (object, why) in &list.damaged {
         let why = escape_text(&chain(why));
         output.remark(&format!("warning: snapshot record `{object}` cannot be read: {why}"));
@@ -87,7 +109,11 @@ fn print<'o>(
     if output.format.is_json() {
         let mut document = ListDocument::begin(output, json!({}), "snapshots", "snapshot")?;
         for snapshot in snapshots {
-            document.item(Value::Object(snapshot_fields(snapshot)))?;
+            let mut fields = snapshot_fields(snapshot);
+            if let Some(at) = gone.and_then(|gone| gone.get(&snapshot.id)) {
+                let _ = fields.insert("forgotten".to_owned(), json!(rfc3339(*at)));
+            }
+            document.item(Value::Object(fields))?;
         }
         let damaged = list
             .damaged
@@ -97,6 +123,7 @@ fn print<'o>(
         document.tail(json!({
             "damaged": damaged.collect::<Vec<_>>(),
             "unfinished": unfinished.collect::<Vec<_>>(),
+            "forged": list.forged.iter().map(ToString::to_string).collect::<Vec<_>>(),
         }))?;
         return Ok(Some(document));
     }
@@ -109,7 +136,7 @@ fn print<'o>(
     if snapshots.is_empty() {
         output.remark("no snapshots");
     } else {
-        table(snapshots, context).lines().iter().try_for_each(|line| output.line(line))?;
+        table(snapshots, gone, context).lines().iter().try_for_each(|line| output.line(line))?;
     }
     match list.unfinished.len() {
         0 => {}
@@ -119,8 +146,8 @@ fn print<'o>(
     Ok(None)
 }
 
-fn table(snapshots: &[&Snapshot], context: &Context) -> Table {
-    let mut table = Table::new(&[
+fn table(snapshots: &[&Snapshot], gone: Option<&Gone>, context: &Context) -> Table {
+    let mut columns = vec![
         ("ID", Align::Left),
         ("TIME", Align::Left),
         ("HOST", Align::Left),
@@ -131,9 +158,14 @@ fn table(snapshots: &[&Snapshot], context: &Context) -> Table {
         ("NEW", Align::Right),
         ("METHOD", Align::Left),
         ("NOTES", Align::Left),
-    ]);
+    ];
+    if gone.is_some() {
+        columns.push(("FORGOTTEN", Align::Left));
+    }
+    let mut table = Table::new(&columns);
     for snapshot in snapshots {
         let row = SnapshotRow::of(snapshot);
+        let at = gone.and_then(|gone| gone.get(&snapshot.id));
         table.row([
             snapshot.id.short(),
             time(snapshot.time(), &context.zone),
@@ -145,6 +177,7 @@ fn table(snapshots: &[&Snapshot], context: &Context) -> Table {
             size(row.stored),
             row.method(),
             row.notes(),
+            at.map(|at| time(*at, &context.zone)).unwrap_or_default(),
         ]);
     }
     table

@@ -1,4 +1,7 @@
-//! `forget/<id>`: the owner's tombstone of a snapshot.
+//! `forget/<id>`, `forget/<id>.<n>`: the owner's tombstone of a snapshot, and what was said later.
+//!
+//! No name is written twice, so a tombstone is never removed: a later one, of a higher round,
+//! takes it back or renews it.
 
 use minicbor::{Decode, Encode};
 
@@ -15,6 +18,9 @@ pub enum ForgetKind {
     /// Its backup never came to an end; void if the snapshot's `.ok` shows after all.
     #[n(1)]
     Expire,
+    /// The owner wants it back: what was said of it in lower rounds counts no more.
+    #[n(2)]
+    Undo,
 }
 
 /// What a tombstone says.
@@ -36,6 +42,16 @@ pub struct ForgetRecord {
     /// The hash of its record as it was stored.
     #[n(4)]
     pub record: RecordHash,
+    /// How often the owner had spoken of the snapshot before; the highest round counts.
+    #[cbor(n(5), default, skip_if = "is_first")]
+    pub round: u32,
+}
+
+/// Rounds run from 0 to this.
+pub const ROUND_MAX: u32 = 9_999;
+
+fn is_first(round: &u32) -> bool {
+    *round == 0
 }
 
 impl ForgetRecord {

@@ -24,7 +24,7 @@ pub use self::condemn::{CONDEMN_BYTES_MAX, CondemnRecord};
 pub use self::config::Config;
 pub use self::content_node::{ContentNode, ContentRef};
 pub use self::entry_value::{Content, INLINE_EXTENTS_MAX, Stored};
-pub use self::forget::{ForgetKind, ForgetRecord};
+pub use self::forget::{ForgetKind, ForgetRecord, ROUND_MAX};
 pub use self::frame::{FRAME_RAW_MAX, FrameContent, FramePlaintext, OpenedFrame, seal_frame};
 pub use self::hints::{HintsReader, HintsWriter};
 pub use self::object::{ObjectKind, Signed, open_object, seal_object};

@@ -195,6 +195,14 @@ impl Item {
     pub fn hints_root(&self) -> Option<ContentRef> {
         self.hints.map(|(id, len, level)| ContentRef { id, len, level })
     }
+
+    /// Whether something is missing in it, or may be: its backup ended with exit code 3.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.degraded
+            || self.facts.entries_skipped > 0
+            || self.warnings.iter().any(|warning| warning.skipped)
+    }
 }
 
 /// What an item is.

@@ -9,6 +9,7 @@ mod copy_out;
 mod diff;
 mod dump;
 mod error;
+pub mod forget;
 mod list;
 pub mod restore;
 mod series;

@@ -15,13 +15,12 @@ use super::layout;
 use super::packer::RunKeys;
 use super::reach::reach;
 use super::repository::Repository;
-use super::snapshots::{read_tombstone, record_hash};
+use super::snapshots::record_hash;
 use super::state::{Head, LockedState};
+use super::tombstones::is_expired;
 use crate::crypto::random_bytes;
 use crate::event::Observer;
-use crate::format::{
-    ForgetKind, ObjectKind, OkRecord, PendingRecord, RECORD_BYTES_MAX, SnapshotBody,
-};
+use crate::format::{ObjectKind, OkRecord, PendingRecord, RECORD_BYTES_MAX, SnapshotBody};
 use crate::id::{PackId, RecordHash, SnapshotId, WriterId};
 use crate::store::{ObjectName, StoreError};
 
@@ -100,25 +99,39 @@ impl Session {
         options: WriterOptions,
     ) -> Result<Committed, RepoError> {
         let (head, mut stored_bytes) = self.put_pending(body)?;
-        let mut round = 0;
         // What a damaged pack holds is stored again like what a condemned one holds.
-        let mut doubtful = self.is_condemned()? || self.index.relies_on_distrusted();
-        while doubtful {
-            round += 1;
-            if round > RESCUE_ROUNDS {
-                let why = "packs it needs were condemned again and again; run the backup again";
-                return Err(self.not_committed(why));
-            }
-            stored_bytes +=
-                self.rescue(body, options).map_err(|error| self.swept(error))?.stored_bytes;
-            doubtful = self.is_condemned()?;
-        }
+        let doubtful = self.is_condemned()? || self.index.relies_on_distrusted();
+        stored_bytes += self.hold(body, options, doubtful).map_err(|error| self.swept(error))?;
         let commit = OkRecord { snapshot: self.snapshot, pending: head };
         let payload = self.repo.seal_signed(ObjectKind::Ok, &commit.encode())?;
         self.repo.store().put(&layout::ok(&self.snapshot), &payload)?;
         stored_bytes += payload.len();
         self.check_not_expired()?;
         Ok(Committed { snapshot: self.snapshot, head, stored_bytes })
+    }
+
+    /// While it is doubtful whether nothing condemned is relied on, stores anew what has no sound
+    /// holder and asks again. Gives the bytes stored.
+    ///
+    /// Errors: [`RepoError::NotCommitted`] after some rounds; what reading a chunk says that is
+    /// gone.
+    pub(super) fn hold(
+        &mut self,
+        body: &SnapshotBody,
+        options: WriterOptions,
+        mut doubtful: bool,
+    ) -> Result<u64, RepoError> {
+        let (mut round, mut stored_bytes) = (0, 0);
+        while doubtful {
+            round += 1;
+            if round > RESCUE_ROUNDS {
+                let why = "packs it needs were condemned again and again; run it again";
+                return Err(self.not_committed(why));
+            }
+            stored_bytes += self.rescue(body, options)?.stored_bytes;
+            doubtful = self.is_condemned()?;
+        }
+        Ok(stored_bytes)
     }
 
     /// B3. The state names the record before it is stored, so that a crash between the two leaves
@@ -226,15 +239,9 @@ impl Session {
 
     /// B6.
     fn check_not_expired(&self) -> Result<(), RepoError> {
-        let name = layout::forget(&self.snapshot);
-        if !self.repo.store().list(layout::FORGET)?.iter().any(|object| object.name == name) {
-            return Ok(());
-        }
-        match read_tombstone(&self.repo, &self.snapshot)? {
-            Some(tombstone) if tombstone.kind == ForgetKind::Expire => {
-                Err(self.not_committed("it was expired while it was being made"))
-            }
-            _ => Ok(()),
+        match is_expired(&self.repo, &self.snapshot)? {
+            true => Err(self.not_committed("it was expired while it was being made")),
+            false => Ok(()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Where objects of each kind lie in a store.
 
+use crate::format::ROUND_MAX;
 use crate::id::{PackId, SegmentId, SlotId, SnapshotId};
 use crate::store::ObjectName;
 
@@ -44,8 +45,21 @@ pub(crate) fn ok(id: &SnapshotId) -> ObjectName {
     name(&format!("{SNAPSHOTS}/{id}.ok"))
 }
 
-pub(crate) fn forget(id: &SnapshotId) -> ObjectName {
-    name(&format!("{FORGET}/{id}"))
+/// The tombstone of a snapshot; what is said of it later stands in higher rounds.
+pub(crate) fn forget(id: &SnapshotId, round: u32) -> ObjectName {
+    match round {
+        0 => name(&format!("{FORGET}/{id}")),
+        later => name(&format!("{FORGET}/{id}.{later}")),
+    }
+}
+
+/// The snapshot and round in the name of a tombstone, if it is one.
+pub(crate) fn forgotten(found: &ObjectName) -> Option<(SnapshotId, u32)> {
+    let (id, round) = match found.base().split_once('.') {
+        None => (found.base().parse().ok()?, 0),
+        Some((id, round)) => (id.parse().ok()?, round.parse().ok()?),
+    };
+    (round <= ROUND_MAX && forget(&id, round) == *found).then_some((id, round))
 }
 
 /// The id in the last component of a name, if it is one with this suffix.

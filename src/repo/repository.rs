@@ -7,6 +7,7 @@ use super::error::RepoError;
 use super::index::{Index, Listing, segment_id, segment_ids};
 use super::keyring::Keyring;
 use super::layout;
+use super::run_secrets::RunSecrets;
 use super::slots::{Secret, unlock};
 use crate::codec::Splitter;
 use crate::crypto::{Key, Payload};
@@ -37,6 +38,7 @@ pub struct Repository {
     config: Config,
     dirs: Dirs,
     pool: rayon::ThreadPool,
+    run_secrets: RunSecrets,
 }
 
 impl Repository {
@@ -76,7 +78,19 @@ impl Repository {
             .map_err(|error| {
                 RepoError::local("start threads for", &dirs.cache)(std::io::Error::other(error))
             })?;
-        Ok(Self { store, id, read_only_because, master, slot, keyring, config, dirs, pool })
+        let run_secrets = RunSecrets::default();
+        Ok(Self {
+            store,
+            id,
+            read_only_because,
+            master,
+            slot,
+            keyring,
+            config,
+            dirs,
+            pool,
+            run_secrets,
+        })
     }
 
     /// The repository's id.
@@ -132,6 +146,11 @@ impl Repository {
     #[must_use]
     pub fn dirs(&self) -> &Dirs {
         &self.dirs
+    }
+
+    /// The secrets of runs that were opened before.
+    pub(super) fn run_secrets(&self) -> &RunSecrets {
+        &self.run_secrets
     }
 
     /// The threads for work on the processor. No job on them may block.

@@ -1,11 +1,13 @@
 //! The snapshots of a repository, checked against each other and against what this host remembers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::RepoError;
 use super::layout;
 use super::repository::Repository;
+use super::side_by_side::side_by_side;
 use super::state::{Head, LockedState};
+use super::tombstones::{Tombstone, Tombstones};
 use crate::clock::Time;
 use crate::crypto::digest;
 use crate::format::{
@@ -28,6 +30,8 @@ pub struct Snapshot {
     pub previous: Option<RecordHash>,
     /// The hash of its record: the head of its writer when it was written.
     pub head: RecordHash,
+    /// When its commit was stored, by the store's clock: what retention goes by.
+    pub stored: Time,
     /// What it holds.
     pub body: SnapshotBody,
 }
@@ -55,6 +59,22 @@ pub struct SnapshotList {
     pub damaged: Vec<(ObjectName, RepoError)>,
     /// Backups that did not come to an end, or are under way.
     pub unfinished: Vec<SnapshotId>,
+    /// Snapshots that were forgotten once and taken back.
+    pub taken_back: BTreeSet<SnapshotId>,
+    /// Tombstones that the owner did not sign, or not for where they stand: somebody put them
+    /// there. They count for nothing.
+    pub forged: Vec<ObjectName>,
+    /// Committed and forgotten, with their records still there; and when their commits were stored.
+    forgotten: Vec<(SnapshotId, Time)>,
+    tombstones: Tombstones,
+}
+
+/// Which of a snapshot's objects a store lists.
+#[derive(Debug, Clone, Copy, Default)]
+struct Parts {
+    pending: bool,
+    /// When it was stored.
+    ok: Option<Time>,
 }
 
 impl SnapshotList {
@@ -74,45 +94,38 @@ impl SnapshotList {
     ///
     /// Errors: of the store, or of this host's state.
     pub fn survey(repo: &Repository) -> Result<(Self, Option<RepoError>), RepoError> {
-        let mut names: BTreeMap<SnapshotId, (bool, bool)> = BTreeMap::new();
-        for object in repo.store().list(layout::SNAPSHOTS)? {
-            if let Some(id) = layout::id_of(&object.name, ".pending") {
-                names.entry(id).or_default().0 = true;
-            } else if let Some(id) = layout::id_of(&object.name, ".ok") {
-                names.entry(id).or_default().1 = true;
+        let names = list_parts(repo)?;
+        let mut list = Self { tombstones: Tombstones::load(repo)?, ..Self::default() };
+        list.forged = std::mem::take(&mut list.tombstones.forged);
+        list.damaged = std::mem::take(&mut list.tombstones.damaged);
+        let gone = list.judge_tombstones(&names);
+        let mut wanted = Vec::new();
+        for (id, parts) in &names {
+            if gone.contains(id) {
+                continue;
+            }
+            match parts.pending {
+                true => wanted.push((*id, parts.ok)),
+                false => list.damaged.push((layout::ok(id), lost_record(id))),
             }
         }
-        let mut tombstones = load_tombstones(repo)?;
-        // A backup that came to its end after all was not expired.
-        tombstones.retain(|id, kind| {
-            *kind == ForgetKind::Forget || !names.get(id).is_some_and(|(_, ok)| *ok)
-        });
-        let mut list = Self::default();
         let mut heads: BTreeMap<WriterId, Vec<Head>> = BTreeMap::new();
-        for (id, (pending, ok)) in &names {
-            if !pending {
-                list.damaged.push((layout::ok(id), lost_record(id)));
-                continue;
-            }
-            if tombstones.contains_key(id) {
-                continue;
-            }
-            match read(repo, id, *ok) {
+        repo.load_run_secrets();
+        let read = side_by_side(&wanted, |(id, ok)| read_or_blame(repo, id, ok.is_some()))?;
+        repo.save_run_secrets();
+        for ((id, ok), read) in wanted.into_iter().zip(read) {
+            match read {
                 Ok((record, hash, body)) => {
-                    let (sequence, committed) = (record.sequence, *ok);
-                    let head = Head { sequence, hash, snapshot: *id, committed };
+                    let (sequence, committed) = (record.sequence, ok.is_some());
+                    let head = Head { sequence, hash, snapshot: id, committed };
                     heads.entry(record.writer).or_default().push(head);
-                    list.add(record, hash, body);
+                    list.add(record, hash, ok.unwrap_or_default(), body);
                 }
-                Err(
-                    error @ RepoError::Store(StoreError::NotFound(_) | StoreError::Size { .. }),
-                ) => list.damaged.push((layout::pending(id), error)),
-                Err(error @ RepoError::Store(_)) => return Err(error),
-                Err(error) => list.damaged.push((layout::pending(id), error)),
+                Err(error) => list.damaged.push((layout::pending(&id), error)),
             }
         }
         list.snapshots.sort_by_key(|snapshot| (snapshot.time(), snapshot.id));
-        let judged = remember(repo, &names, &tombstones, &heads).and_then(|()| list.check_chains());
+        let judged = remember(repo, &names, &gone, &heads).and_then(|()| list.check_chains(&heads));
         match judged {
             Ok(()) => Ok((list, None)),
             Err(error @ RepoError::RolledBack(_)) => Ok((list, Some(error))),
@@ -120,23 +133,111 @@ impl SnapshotList {
         }
     }
 
-    fn add(&mut self, record: PendingRecord, head: RecordHash, body: Option<SnapshotBody>) {
+    /// Sorts out what tombstones mean; gives the snapshots that are gone by one.
+    fn judge_tombstones(&mut self, names: &BTreeMap<SnapshotId, Parts>) -> BTreeSet<SnapshotId> {
+        let mut gone = BTreeSet::new();
+        for (id, tombstone) in &self.tombstones.last {
+            let parts = names.get(id).copied().unwrap_or_default();
+            match tombstone.record.kind {
+                ForgetKind::Undo => {
+                    let _ = self.taken_back.insert(*id);
+                    continue;
+                }
+                // A backup that came to its end after all was not expired.
+                ForgetKind::Expire if parts.ok.is_some() => continue,
+                ForgetKind::Forget if parts.pending => {
+                    self.forgotten.extend(parts.ok.map(|stored| (*id, stored)));
+                }
+                ForgetKind::Forget | ForgetKind::Expire => {}
+            }
+            let _ = gone.insert(*id);
+        }
+        gone
+    }
+
+    /// What is to be stored to forget a snapshot of this list.
+    #[must_use]
+    pub fn tombstone_of(&self, snapshot: &Snapshot) -> ForgetRecord {
+        ForgetRecord {
+            snapshot: snapshot.id,
+            kind: ForgetKind::Forget,
+            writer: snapshot.writer,
+            sequence: snapshot.sequence,
+            record: snapshot.head,
+            round: self.tombstones.next_round(&snapshot.id),
+        }
+    }
+
+    /// What is to be stored to forget a snapshot whose record cannot be read. Its place in the
+    /// chain of its writer is not known: it is sequence 0 of no writer.
+    #[must_use]
+    pub fn tombstone_of_unreadable(&self, id: &SnapshotId) -> ForgetRecord {
+        ForgetRecord {
+            snapshot: *id,
+            kind: ForgetKind::Forget,
+            writer: WriterId::new([0; 16]),
+            sequence: 0,
+            record: RecordHash::new([0; 32]),
+            round: self.tombstones.next_round(id),
+        }
+    }
+
+    /// Reads the snapshots that were forgotten and whose records are still there, oldest first.
+    /// Those that cannot be read are left out.
+    ///
+    /// Errors: of the store.
+    pub fn read_forgotten(
+        &self,
+        repo: &Repository,
+    ) -> Result<Vec<(Snapshot, Tombstone)>, RepoError> {
+        let read = side_by_side(&self.forgotten, |(id, _)| read_or_blame(repo, id, true))?;
+        let mut found = Self::default();
+        for ((_, stored), read) in self.forgotten.iter().zip(read) {
+            if let Ok((record, hash, body)) = read {
+                found.add(record, hash, *stored, body);
+            }
+        }
+        found.snapshots.sort_by_key(|snapshot| (snapshot.time(), snapshot.id));
+        let said = |snapshot: Snapshot| {
+            let tombstone = self.tombstones.last.get(&snapshot.id)?.clone();
+            Some((snapshot, tombstone))
+        };
+        Ok(found.snapshots.into_iter().filter_map(said).collect())
+    }
+
+    fn add(
+        &mut self,
+        record: PendingRecord,
+        head: RecordHash,
+        stored: Time,
+        body: Option<SnapshotBody>,
+    ) {
         let PendingRecord { snapshot: id, writer, sequence, previous, .. } = record;
         match body {
             Some(body) => {
-                self.snapshots.push(Snapshot { id, writer, sequence, previous, head, body });
+                let snapshot = Snapshot { id, writer, sequence, previous, head, stored, body };
+                self.snapshots.push(snapshot);
             }
             None => self.unfinished.push(id),
         }
     }
 
     /// Checks that records which follow one another name each other. A writer's state that was
-    /// cloned gives two records of one number: each may be followed.
-    fn check_chains(&self) -> Result<(), RepoError> {
+    /// cloned gives two records of one number: each may be followed, also one that a tombstone
+    /// stands for.
+    fn check_chains(&self, heads: &BTreeMap<WriterId, Vec<Head>>) -> Result<(), RepoError> {
         let mut records: BTreeMap<(WriterId, u64), Vec<RecordHash>> = BTreeMap::new();
-        for snapshot in &self.snapshots {
-            let place = (snapshot.writer, snapshot.sequence);
-            records.entry(place).or_default().push(snapshot.head);
+        for (writer, heads) in heads {
+            for head in heads {
+                records.entry((*writer, head.sequence)).or_default().push(head.hash);
+            }
+        }
+        for ForgetRecord { writer, sequence, record, .. } in
+            self.tombstones.last.values().map(|tombstone| &tombstone.record)
+        {
+            if let Some(records) = records.get_mut(&(*writer, *sequence)) {
+                records.push(*record);
+            }
         }
         for snapshot in &self.snapshots {
             let before = snapshot.sequence.checked_sub(1);
@@ -170,12 +271,26 @@ pub(super) fn record_hash(bytes: &[u8]) -> RecordHash {
     RecordHash::new(digest(bytes))
 }
 
-/// Reads a snapshot's record, and its body if it is committed.
-fn read(
+/// What a record says: the record, its hash, and its body if it is committed.
+type Read = (PendingRecord, RecordHash, Option<SnapshotBody>);
+
+/// As [`read`]; inside, that of which the one snapshot is to blame.
+fn read_or_blame(
     repo: &Repository,
     id: &SnapshotId,
     ok: bool,
-) -> Result<(PendingRecord, RecordHash, Option<SnapshotBody>), RepoError> {
+) -> Result<Result<Read, RepoError>, RepoError> {
+    match read(repo, id, ok) {
+        Err(error @ RepoError::Store(StoreError::NotFound(_) | StoreError::Size { .. })) => {
+            Ok(Err(error))
+        }
+        Err(error @ RepoError::Store(_)) => Err(error),
+        read => Ok(read),
+    }
+}
+
+/// Reads a snapshot's record, and its body if it is committed.
+fn read(repo: &Repository, id: &SnapshotId, ok: bool) -> Result<Read, RepoError> {
     let name = layout::pending(id);
     let bytes = repo.store().get(&name, RECORD_BYTES_MAX)?;
     let message = repo.open_signed(ObjectKind::Pending, &name, &bytes)?;
@@ -197,7 +312,7 @@ fn read(
     if commit.snapshot != *id || commit.pending != hash {
         return Err(damaged(&ok_name, "it commits another record"));
     }
-    let secret = repo.keyring().restore().open(&record.seal, repo.id().as_bytes())?;
+    let secret = repo.run_secret(&record.seal)?;
     let body = SnapshotBody::open(&secret, id, &record.body).map_err(RepoError::object(&name))?;
     Ok((record, hash, Some(body)))
 }
@@ -207,43 +322,24 @@ fn lost_record(id: &SnapshotId) -> RepoError {
     RepoError::object(&layout::pending(id))(error)
 }
 
-/// Snapshots with a tombstone of the owner. One by anybody else counts for nothing.
-fn load_tombstones(repo: &Repository) -> Result<BTreeMap<SnapshotId, ForgetKind>, RepoError> {
-    let mut tombstones = BTreeMap::new();
-    for object in repo.store().list(layout::FORGET)? {
-        let Some(id) = layout::id_of::<SnapshotId>(&object.name, "") else { continue };
-        if let Some(record) = read_tombstone(repo, &id)? {
-            let _ = tombstones.insert(id, record.kind);
+/// The objects of snapshots that the store lists.
+fn list_parts(repo: &Repository) -> Result<BTreeMap<SnapshotId, Parts>, RepoError> {
+    let mut names: BTreeMap<SnapshotId, Parts> = BTreeMap::new();
+    for object in repo.store().list(layout::SNAPSHOTS)? {
+        if let Some(id) = layout::id_of(&object.name, ".pending") {
+            names.entry(id).or_default().pending = true;
+        } else if let Some(id) = layout::id_of(&object.name, ".ok") {
+            names.entry(id).or_default().ok = Some(object.modified);
         }
     }
-    Ok(tombstones)
-}
-
-/// The tombstone of a snapshot, if the owner set one.
-pub(super) fn read_tombstone(
-    repo: &Repository,
-    id: &SnapshotId,
-) -> Result<Option<ForgetRecord>, RepoError> {
-    let name = layout::forget(id);
-    let bytes = match repo.store().get(&name, RECORD_BYTES_MAX) {
-        Ok(bytes) => bytes,
-        Err(StoreError::NotFound(_)) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let message = match repo.open_signed(ObjectKind::Forget, &name, &bytes) {
-        Ok(message) => message,
-        Err(RepoError::Object { source: FormatError::Signature { .. }, .. }) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let record = ForgetRecord::decode(&message).map_err(RepoError::object(&name))?;
-    Ok(Some(record).filter(|record| record.snapshot == *id))
+    Ok(names)
 }
 
 /// Compares what the store shows with what this host has seen, and remembers what is new.
 fn remember(
     repo: &Repository,
-    listed: &BTreeMap<SnapshotId, (bool, bool)>,
-    tombstones: &BTreeMap<SnapshotId, ForgetKind>,
+    listed: &BTreeMap<SnapshotId, Parts>,
+    gone: &BTreeSet<SnapshotId>,
     heads: &BTreeMap<WriterId, Vec<Head>>,
 ) -> Result<(), RepoError> {
     let mut locked = LockedState::open(repo)?;
@@ -257,15 +353,15 @@ fn remember(
     }
     locked.state.config = repo.config().sequence;
     for (writer, known) in &locked.state.heads {
-        if tombstones.contains_key(&known.snapshot) {
+        if gone.contains(&known.snapshot) {
             continue;
         }
         let now = heads
             .get(writer)
             .and_then(|records| records.iter().find(|head| head.snapshot == known.snapshot));
         let problem = match (listed.get(&known.snapshot), now) {
-            (None | Some((false, _)), _) => "gone",
-            (Some((true, false)), _) if known.committed => "no longer committed",
+            (None | Some(Parts { pending: false, .. }), _) => "gone",
+            (Some(Parts { ok: None, .. }), _) if known.committed => "no longer committed",
             (Some(_), Some(now)) if now.hash != known.hash => "another now",
             _ => continue,
         };

@@ -5,6 +5,7 @@
 mod calls;
 mod cuts;
 mod economy;
+mod forget;
 mod kill;
 mod opening;
 mod protocol;

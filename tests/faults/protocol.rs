@@ -17,12 +17,17 @@ use crate::support::repo::{
 use crate::support::tree::describe;
 
 /// Names of objects in a folder.
-fn names(store: &MemoryStore, folder: &str) -> Vec<ObjectName> {
+pub(super) fn names(store: &MemoryStore, folder: &str) -> Vec<ObjectName> {
     store.list(folder).expect("lists").into_iter().map(|object| object.name).collect()
 }
 
 /// Condemns packs and segments by their names, as a collector's G2.
-fn condemn(store: &MemoryStore, repo: &Repository, packs: &[ObjectName], segments: &[ObjectName]) {
+pub(super) fn condemn(
+    store: &MemoryStore,
+    repo: &Repository,
+    packs: &[ObjectName],
+    segments: &[ObjectName],
+) {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let record = CondemnRecord {
         packs: packs.iter().map(|name| name.base().parse().expect("a pack")).collect(),
@@ -32,7 +37,7 @@ fn condemn(store: &MemoryStore, repo: &Repository, packs: &[ObjectName], segment
     put_signed(store, repo, ObjectKind::Condemn, &name, &record.encode());
 }
 
-fn delete(store: &MemoryStore, names: &[ObjectName]) {
+pub(super) fn delete(store: &MemoryStore, names: &[ObjectName]) {
     names.iter().for_each(|name| store.delete(name).expect("deleted"));
 }
 
@@ -260,8 +265,14 @@ fn forget(
     kind: ForgetKind,
     record: RecordHash,
 ) {
-    let tombstone =
-        ForgetRecord { snapshot: *id, kind, writer: WriterId::new([1; 16]), sequence: 1, record };
+    let tombstone = ForgetRecord {
+        snapshot: *id,
+        kind,
+        writer: WriterId::new([1; 16]),
+        sequence: 1,
+        record,
+        round: 0,
+    };
     put_signed(store, repo, ObjectKind::Forget, &format!("forget/{id}"), &tombstone.encode());
 }
 

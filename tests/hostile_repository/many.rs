@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use volume_vault::event::{Observer, Recorder};
 use volume_vault::format::{CondemnRecord, ObjectKind, PackKind};
-use volume_vault::id::PackId;
+use volume_vault::id::{PackId, WriterId};
+use volume_vault::ops::Interrupt;
+use volume_vault::ops::forget::{ForgetOptions, Policy, Selection, SeriesFilter, plan, run};
 use volume_vault::repo::{Session, SnapshotList, WriterOptions};
 use volume_vault::store::{CallKind, RecordStore};
 
@@ -99,4 +101,56 @@ fn f097_every_segment_is_read_once_a_host() {
         assert!(ids.iter().all(|id| index.find(id).expect("reads").is_some()));
     }
     assert_eq!(read(&store, "index/"), 200);
+}
+
+#[test]
+fn f122_many_tombstones_cost_a_put_and_a_get_each_and_are_read_once_a_listing() {
+    const MANY: usize = 1_000;
+    let mut builder = Builder::new();
+    let item = builder.tree(&[root()]);
+    let _ = builder.publish();
+    for number in 0..MANY {
+        if number % (MANY / 10) == 0 {
+            builder
+                .start_writer(WriterId::new([u8::try_from(number * 10 / MANY).expect("ten"); 16]));
+        }
+        let _ = builder.snapshot(vec![item.clone()]);
+    }
+    let store = Arc::new(RecordStore::new(builder.store.clone()));
+    let repo = builder.open_at(&builder.host("h"), store.clone()).expect("it opens");
+    let policy = Policy { last: 7, ..Policy::default() };
+    let options = ForgetOptions {
+        selection: Selection::Series(SeriesFilter::default(), policy),
+        drilled: Default::default(),
+        zone: jiff::tz::TimeZone::UTC,
+    };
+    let plan = plan(&repo, &options).expect("planned");
+    store.clear();
+    let report = run(&repo, &plan, &Interrupt::default());
+    assert!(report.error.is_none(), "{:?}", report.error);
+    assert_eq!(report.forgotten.len(), MANY - 7);
+    let calls = [CallKind::List, CallKind::Put, CallKind::Get, CallKind::Delete];
+    assert_eq!(calls.map(|kind| store.count(kind)), [0, MANY - 7, MANY - 7, 0]);
+    store.clear();
+    assert_eq!(SnapshotList::load(&repo).expect("lists").snapshots.len(), 7);
+    assert_eq!(store.count(CallKind::List), 2);
+    assert_eq!(store.count(CallKind::Get), MANY - 7 + 2 * 7);
+}
+
+#[test]
+#[ignore = "writes 10,000 snapshots of 100 writers below $F122_DIR, to be measured by hand"]
+fn f122_ten_thousand_snapshots_to_be_measured() {
+    let dir = std::path::PathBuf::from(std::env::var_os("F122_DIR").expect("a folder"));
+    let mut builder = Builder::new();
+    let item = builder.tree(&[root()]);
+    let _ = builder.publish();
+    for number in 0..10_000u32 {
+        if number % 100 == 0 {
+            let [.., low] = (number / 100).to_be_bytes();
+            builder.start_writer(WriterId::new([low; 16]));
+        }
+        builder.renew_run();
+        let _ = builder.snapshot(vec![item.clone()]);
+    }
+    builder.write_to(&dir.join("repository"), &dir.join("key"));
 }

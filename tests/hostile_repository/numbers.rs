@@ -167,7 +167,8 @@ fn f100_no_number_in_a_record_overflows() {
     let heads = cbor_heads();
     let (snapshot, writer) = (SnapshotId::new([1; 32]), WriterId::new([2; 16]));
     let record = RecordHash::new([3; 32]);
-    let forget = ForgetRecord { snapshot, kind: ForgetKind::Expire, writer, sequence: 9, record };
+    let forget =
+        ForgetRecord { snapshot, kind: ForgetKind::Expire, writer, sequence: 9, record, round: 0 };
     splice(&forget.encode(), &heads, &|bytes| _ = ForgetRecord::decode(bytes));
     let ok = OkRecord { snapshot, pending: record };
     splice(&ok.encode(), &heads, &|bytes| _ = OkRecord::decode(bytes));

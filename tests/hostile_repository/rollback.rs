@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use volume_vault::crypto::{Key, Signer};
-use volume_vault::format::{Config, ForgetKind, ForgetRecord, ObjectKind};
+use volume_vault::format::{Config, ForgetKind, ForgetRecord, ObjectKind, PendingRecord};
 use volume_vault::id::{RecordHash, SnapshotId, WriterId};
 use volume_vault::repo::{RepoError, SnapshotList};
 use volume_vault::store::{MemoryStore, ObjectName, Store as _};
@@ -125,6 +125,7 @@ fn f094_a_lost_snapshot_is_excused_by_the_owners_tombstone_and_by_no_other() {
         writer: builder.writer,
         sequence: 2,
         record: RecordHash::new([0; 32]),
+        round: 0,
     };
     let stranger = Signer::from_seed(&Key::new([9; 32]));
     let forged = builder.sealed_by(&stranger, ObjectKind::Forget, &tombstone.encode());
@@ -146,6 +147,40 @@ fn f094_a_record_that_names_another_before_it_is_noticed_by_a_fresh_host() {
     builder.commit(record.snapshot, bytes);
     let found = load(&builder, &builder.host("fresh"), &builder.store);
     assert_rolled_back(found, "does not follow");
+}
+
+#[test]
+fn f073_of_two_records_of_one_number_the_one_that_is_followed_can_be_forgotten() {
+    let (mut builder, ids) = builder_of(1);
+    let body = builder.body(Vec::new());
+    // A twin of the second record, which nothing follows, and a third that follows the second.
+    let mut twin = builder.pending(&body);
+    twin.body = body.seal(&builder.run.0, &twin.snapshot).expect("randomness");
+    let twin_bytes = builder.sealed(ObjectKind::Pending, &twin.encode());
+    let second = {
+        let record = PendingRecord {
+            snapshot: SnapshotId::new([2; 32]),
+            body: body.seal(&builder.run.0, &SnapshotId::new([2; 32])).expect("randomness"),
+            ..twin.clone()
+        };
+        let bytes = builder.sealed(ObjectKind::Pending, &record.encode());
+        builder.commit(twin.snapshot, twin_bytes);
+        builder.commit(record.snapshot, bytes);
+        record.snapshot
+    };
+    let third = builder.snapshot(Vec::new());
+    let host = builder.host("seen");
+    let list = load(&builder, &host, &builder.store).expect("it is sound");
+    assert_eq!(list.snapshots.len(), 4);
+    let followed = list.snapshots.iter().find(|snapshot| snapshot.id == second).expect("listed");
+    let repo = builder.open_at(&host, Arc::new(builder.store.clone())).expect("it opens");
+    repo.put_tombstone(&list.tombstone_of(followed)).expect("put");
+    for host in [host, builder.host("fresh")] {
+        let list = load(&builder, &host, &builder.store).expect("that is no rollback");
+        let left: Vec<_> = list.snapshots.iter().map(|snapshot| snapshot.id).collect();
+        assert_eq!(left.len(), 3);
+        assert!([ids[0], twin.snapshot, third].iter().all(|id| left.contains(id)));
+    }
 }
 
 /// All files below a folder.

@@ -33,7 +33,7 @@ fn one_snapshot() -> (Builder, SnapshotId) {
 fn tombstone(builder: &Builder, snapshot: SnapshotId) -> Vec<u8> {
     let (writer, record) = (builder.writer, RecordHash::new([0; 32]));
     let kind = ForgetKind::Forget;
-    ForgetRecord { snapshot, kind, writer, sequence: 1, record }.encode()
+    ForgetRecord { snapshot, kind, writer, sequence: 1, record, round: 0 }.encode()
 }
 
 fn pack_ids(builder: &Builder) -> Vec<PackId> {
@@ -68,6 +68,43 @@ fn f095_a_tombstone_of_another_snapshot_is_ignored() {
     let message = tombstone(&builder, SnapshotId::new([5; 32]));
     let _ = builder.put(&format!("forget/{id}"), builder.sealed(ObjectKind::Forget, &message));
     assert_eq!(listed(&builder), 1);
+}
+
+#[test]
+fn f095_what_counts_for_nothing_is_named() {
+    let (builder, id) = one_snapshot();
+    let message = tombstone(&builder, id);
+    let at = format!("forget/{id}");
+    let forged = builder.put(&at, builder.sealed_by(&stranger(), ObjectKind::Forget, &message));
+    let list = SnapshotList::load(&builder.open()).expect("it is sound");
+    assert_eq!((list.snapshots.len(), &list.forged[..]), (1, &[forged][..]));
+    // The owner's own words go under the next name and are not kept from counting.
+    let repo = builder.open();
+    repo.put_tombstone(&list.tombstone_of(&list.snapshots[0])).expect("put");
+    assert_eq!(listed(&builder), 0);
+}
+
+#[test]
+fn f095_a_tombstone_put_again_in_a_later_round_is_ignored() {
+    let (builder, id) = one_snapshot();
+    let repo = builder.open();
+    let said = |kind| {
+        let list = SnapshotList::load(&repo).expect("it is sound");
+        let record = list.tombstone_of_unreadable(&id);
+        repo.put_tombstone(&ForgetRecord { kind, ..record }).expect("put");
+    };
+    said(ForgetKind::Forget);
+    said(ForgetKind::Undo);
+    assert_eq!(listed(&builder), 1);
+    let old = builder.bytes(&name(&format!("forget/{id}")));
+    let replayed = builder.put(&format!("forget/{id}.2"), old);
+    let list = SnapshotList::load(&builder.open()).expect("it is sound");
+    assert_eq!((list.snapshots.len(), &list.forged[..]), (1, &[replayed][..]));
+    // Nor does a name that is none make it fail.
+    for end in ["01", "0", "10000", "-1", "x", "4294967296", "2.2"] {
+        let _ = builder.put(&format!("forget/{id}.{end}"), vec![0; 200]);
+    }
+    assert_eq!(SnapshotList::load(&builder.open()).expect("it is sound").forged.len(), 1);
 }
 
 #[test]

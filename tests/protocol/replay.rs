@@ -196,6 +196,7 @@ impl<'a> Replay<'a> {
         let tombstone = ForgetRecord {
             snapshot,
             kind,
+            round: 0,
             writer: WriterId::new([1; 16]),
             sequence: 1,
             record: RecordHash::new([0; 32]),

@@ -89,34 +89,56 @@ pub(crate) fn live(store: &Store, keys: &Keys, reports: &mut Vec<String>) -> Res
     Ok(all)
 }
 
-/// Snapshot id → kind of tombstone.
+/// Snapshot id → kind of what was said of it last. What was taken back is not in it.
 fn tombstones(
     store: &Store,
     keys: &Keys,
     reports: &mut Vec<String>,
 ) -> Result<BTreeMap<[u8; 32], u64>> {
-    let mut all = BTreeMap::new();
+    let mut rounds: BTreeMap<([u8; 32], u64), String> = BTreeMap::new();
     for name in store.list("forget")? {
-        let Some(id) = wire::unhex::<32>(&name) else { continue };
+        let (digits, round) = name.split_once('.').unwrap_or((&name, ""));
+        let Some(id) = wire::unhex::<32>(digits) else { continue };
+        let number = match round {
+            "" => 0,
+            _ => match round.parse::<u64>() {
+                Ok(number) if (1..10_000).contains(&number) && number.to_string() == round => {
+                    number
+                }
+                _ => continue,
+            },
+        };
+        drop(rounds.insert((id, number), name));
+    }
+    let mut all = BTreeMap::new();
+    // Later rounds come later; what cannot be read may have taken back what was said before.
+    for ((id, round), name) in rounds {
         let bytes = store.get(&format!("forget/{name}"), OBJECT_MOST)?;
         let kind = open_shell(keys, TOMBSTONE, &bytes).and_then(|message| {
-            let (mut named, mut kind) = (None, None);
+            let (mut named, mut kind, mut said) = (None, None, 0);
             wire::document(&message, |key, value| {
                 match key {
                     0 => named = Some(wire::array::<32>(value)?),
                     1 => kind = Some(value.u64()?),
+                    5 => said = value.u64()?,
                     _ => return Ok(false),
                 }
                 Ok(true)
             })?;
-            ensure(named == Some(id), "a tombstone has another name")?;
-            ensure(kind <= Some(1), "a tombstone is of no known kind")?;
-            need(kind, "kind")
+            ensure(kind <= Some(2), "a tombstone is of no known kind")?;
+            match named == Some(id) && said == round {
+                true => need(kind, "kind"),
+                false => Err(Fault::Foreign),
+            }
         });
         match kind {
+            Ok(2) => drop(all.remove(&id)),
             Ok(kind) => drop(all.insert(id, kind)),
             Err(Fault::Foreign) => {}
-            Err(fault) => reports.push(format!("forget/{name}: {fault:?}")),
+            Err(fault) => {
+                let _ = all.remove(&id);
+                reports.push(format!("forget/{name}: {fault:?}"));
+            }
         }
     }
     Ok(all)

@@ -232,6 +232,15 @@ fn the_document_tells_what_the_program_writes_today() {
         record.xattrs.retain(|name, _| name.starts_with(b"user.") || name.starts_with(b"system."));
     }
     assert_eq!(diff_except(&ours, &describe(&theirs), &[Aspect::Holes]), [""; 0]);
+
+    // What is forgotten, taken back, and forgotten again.
+    for (words, left) in
+        [(&["forget", "--yes", &id][..], 0), (&["forget", "--undo", &id], 1)].repeat(2)
+    {
+        let _ = program.run(words, Stdio::null());
+        let repository = Repository::open(&program.repository, &secret).expect("it opens");
+        assert_eq!((repository.snapshots.len(), &repository.reports[..]), (left, &[][..]));
+    }
 }
 
 /// Writes objects that a section of the golden vectors names.

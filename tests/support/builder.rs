@@ -296,6 +296,15 @@ impl Builder {
         }
     }
 
+    /// Records from now on are those of another run.
+    pub(crate) fn renew_run(&mut self) {
+        let restore = RestoreKey::from_seed(
+            &self.master.derive(Purpose::RestoreKeySeed, b""),
+            self.master.derive(Purpose::RunSealPsk, b""),
+        );
+        self.run = restore.public().seal(self.id.as_bytes()).expect("randomness");
+    }
+
     /// Records from now on are those of another writer.
     pub(crate) fn start_writer(&mut self, writer: WriterId) {
         (self.writer, self.sequence, self.last) = (writer, 0, None);

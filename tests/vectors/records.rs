@@ -101,8 +101,12 @@ fn documents_are_written_as_before() {
         writer: WriterId::new([6; 16]),
         sequence: 9,
         record: RecordHash::new([8; 32]),
+        round: 0,
     };
     section.bytes("forget", &forget.encode());
+    let back = ForgetRecord { kind: ForgetKind::Undo, round: 3, ..forget };
+    section.bytes("forget, taken back", &back.encode());
+    assert_eq!(ForgetRecord::decode(&back.encode()).expect("it reads"), back);
     let condemn = CondemnRecord {
         packs: vec![PackId::new([1; 32]), PackId::new([2; 32])],
         segments: vec![SegmentId::new([3; 32])],

@@ -58,7 +58,7 @@ fn with_json_lines_each_snapshot_is_a_line_of_its_own() {
         ran.lines().iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(lines.len(), 4);
     assert_eq!((&lines[0]["event"], &lines[0]["id"]), (&json!("snapshot"), &json!(a1)));
-    assert_eq!(lines[3], json!({"schema": 1, "damaged": [], "unfinished": []}));
+    assert_eq!(lines[3], json!({"schema": 1, "damaged": [], "unfinished": [], "forged": []}));
 }
 
 #[test]

@@ -105,6 +105,16 @@ impl Looking {
     }
 }
 
+/// Says that somebody put tombstones there that are not the owner's.
+pub(crate) fn warn_of_forged(list: &SnapshotList, context: &Context) {
+    for name in &list.forged {
+        context.output.remark(&format!(
+            "warning: `{name}` was not put there by the owner of the repository; it counts for \
+             nothing, but somebody writes to the store"
+        ));
+    }
+}
+
 /// An error and its causes in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     match error.source() {

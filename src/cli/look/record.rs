@@ -64,7 +64,7 @@ impl SnapshotRow {
             row.entries = row.entries.saturating_add(item.facts.entries);
             row.stored = row.stored.saturating_add(item.facts.bytes_stored);
             row.warnings += item.warnings.len() as u64;
-            row.partial |= is_partial(item);
+            row.partial |= item.is_partial();
             row.live |= !item.in_use_by.is_empty();
             let method = method_name(item.method);
             if !row.methods.contains(&method) {
@@ -95,12 +95,6 @@ impl SnapshotRow {
         }
         notes.join(", ")
     }
-}
-
-fn is_partial(item: &Item) -> bool {
-    item.degraded
-        || item.facts.entries_skipped > 0
-        || item.warnings.iter().any(|warning| warning.skipped)
 }
 
 /// A snapshot as JSON, as far as a list says it.
@@ -135,7 +129,7 @@ pub(crate) fn item_fields(item: &Item) -> Map<String, Value> {
         "method": method_name(item.method),
         "live": !item.in_use_by.is_empty(),
         "degraded": item.degraded,
-        "partial": is_partial(item),
+        "partial": item.is_partial(),
         "bytes": item.facts.bytes,
         "entries": item.facts.entries,
         "bytes_stored": item.facts.bytes_stored,

@@ -25,6 +25,16 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, CliError> {
     digits.checked_mul(factor).ok_or_else(wrong)
 }
 
+/// Reads a duration as [`duration`] does.
+///
+/// Errors: usage.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, CliError> {
+    duration(text).ok_or_else(|| {
+        let shown = volume_vault::entry::escape(text.as_bytes());
+        CliError::usage(format!("`{shown}` is no duration")).hint("write it as 36h, 30d or 1y")
+    })
+}
+
 /// Reads a duration: numbers with `s m h d w y` (365 days), largest first: `90m`, `1d12h`.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
