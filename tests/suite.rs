@@ -16,4 +16,5 @@ mod vectors;
 mod verbs_check;
 mod verbs_key;
 mod verbs_look;
+mod verbs_prune;
 mod verbs_report;

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::error::{CliError, ExitCode};
 use super::output::Format;
 use super::{
-    backup, check, completions, cp, diff, doctor, dump, forget, init, inspect, key, ls, man,
+    backup, check, completions, cp, diff, doctor, dump, forget, init, inspect, key, ls, man, prune,
     restore, snapshots, stats,
 };
 
@@ -142,6 +142,7 @@ pub(crate) enum Command {
     Diff(diff::DiffArgs),
     Forget(forget::ForgetArgs),
     Check(check::CheckArgs),
+    Prune(prune::PruneArgs),
     Stats(stats::StatsArgs),
     Key(key::KeyArgs),
     Doctor(doctor::DoctorArgs),
@@ -164,6 +165,7 @@ impl Command {
             Self::Diff(args) => diff::run(args, context),
             Self::Forget(args) => forget::run(args, context),
             Self::Check(args) => check::run(args, context),
+            Self::Prune(args) => prune::run(args, context),
             Self::Stats(args) => stats::run(args, context),
             Self::Key(args) => key::run(args, context),
             Self::Doctor(args) => doctor::run(args, context),

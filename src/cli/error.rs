@@ -363,6 +363,15 @@ impl From<RepoError> for CliError {
             | RepoError::Slot(_)
             | RepoError::RunSeal(_) => Self::wrap(Kind::Damaged, error)
                 .hint("`vault check --read-data` finds all damage and names what it touches"),
+            RepoError::Gone { .. } => Self::wrap(Kind::Damaged, error)
+                .hint("a collection ran meanwhile; run the same again, it reads the index anew"),
+            RepoError::NotCollected { ref object, .. } => {
+                let object = object.clone();
+                Self::wrap(Kind::Damaged, error).object(object).hint(
+                    "`vault check` names the damage; a damaged snapshot can be forgotten, and \
+                     `--expire-pending 0s` lets go of a backup that never came to its end",
+                )
+            }
             RepoError::RolledBack(_) => Self::wrap(Kind::RolledBack, error)
                 .hint("if an older copy was put there on purpose, remove this host's state of it"),
             RepoError::NotCommitted { .. } => Self::wrap(Kind::Failed, error),

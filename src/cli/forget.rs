@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use volume_vault::event::{Observer, Recorder};
 use volume_vault::id::SnapshotId;
 use volume_vault::near::{did_you_mean, near_names};
@@ -13,6 +13,7 @@ use volume_vault::ops::forget::{
     ForgetOptions, Forgotten, Plan, Policy, Selection, SeriesFilter, forgotten, plan_in,
     run as forget, undo,
 };
+use volume_vault::ops::prune::PruneOptions;
 use volume_vault::repo::SnapshotList;
 
 use self::table::{plan_json, plan_table, series_text};
@@ -22,6 +23,7 @@ use super::find::{find_snapshot, host_name, series_name};
 use super::look::{Looking, warn_of_forged};
 use super::names::{Selector, SourceName, parse_duration};
 use super::output::{count, document, escape_text, size};
+use super::prune::{self, PruneArgs};
 use super::snapshots;
 
 mod table;
@@ -139,7 +141,6 @@ pub(crate) fn run(args: ForgetArgs, context: &Context) -> Result<ExitCode, CliEr
         let error = CliError::usage("neither a snapshot nor a policy is named");
         return Err(error.hint("`vault forget SNAPSHOT`, or `vault forget --keep-daily 7`"));
     }
-    check_can_prune(&args)?;
     if args.undo {
         return take_back(&args.names, context);
     }
@@ -148,6 +149,8 @@ pub(crate) fn run(args: ForgetArgs, context: &Context) -> Result<ExitCode, CliEr
         None => Vec::new(),
     };
     let by_policy = policy.is_some();
+    // Asked before anything is forgotten, so that nothing is done by halves.
+    let pruning = args.prune.then(|| PruneArgs::default().options(context)).transpose()?;
     let looking = Looking::open(context)?;
     let list = &looking.list;
     warn_of_forged(list, context);
@@ -166,7 +169,13 @@ pub(crate) fn run(args: ForgetArgs, context: &Context) -> Result<ExitCode, CliEr
     let plan = plan_in(list, &options)?;
     warn(&plan, context);
     if context.dry_run {
-        show(&plan, &[], context)?;
+        let forgotten = plan.going().collect();
+        let options = pruning.map(|options| PruneOptions { forgotten, ..options });
+        let freed = options.map(|o| prune::look(&looking.repo, &o, context)).transpose()?;
+        show(&plan, &[], freed.as_ref().map(prune::plan_json), context)?;
+        if let (Some(freed), false) = (freed, context.output.format.is_json()) {
+            let _ = prune::print_plan(&freed, context)?;
+        }
         return Ok(ExitCode::Done);
     }
     confirm(&plan, by_policy, context)?;
@@ -175,18 +184,24 @@ pub(crate) fn run(args: ForgetArgs, context: &Context) -> Result<ExitCode, CliEr
         let done: Vec<_> = report.forgotten.iter().map(ToString::to_string).collect();
         return Err(CliError::from(error).after(json!({ "forgotten": done })));
     }
-    show(&plan, &report.forgotten, context)?;
+    let json = context.output.format.is_json();
+    if !json {
+        show(&plan, &report.forgotten, None, context)?;
+    }
+    let pruned = pruning.map(|options| prune::prune(&looking.repo, &options, context));
+    let pruned = pruned.transpose().map_err(|error| {
+        let done: Vec<_> = report.forgotten.iter().map(ToString::to_string).collect();
+        error.after(json!({ "forgotten": done }))
+    })?;
+    if json {
+        let pruned = pruned.as_ref().map(prune::report_json);
+        show(&plan, &report.forgotten, pruned, context)?;
+    } else if let Some(pruned) = pruned {
+        let _ = prune::print_report(&pruned, context)?;
+    }
     match by_policy && !plan.unreadable.is_empty() {
         true => Ok(ExitCode::Skipped),
         false => Ok(ExitCode::Done),
-    }
-}
-
-/// Asked before anything is forgotten, so that nothing is done by halves.
-fn check_can_prune(args: &ForgetArgs) -> Result<(), CliError> {
-    match args.prune {
-        false => Ok(()),
-        true => Err(CliError::usage("`--prune` is not yet in this version")),
     }
 }
 
@@ -357,10 +372,20 @@ fn snapshots_of(number: usize) -> String {
 }
 
 /// Prints what was done or, in a dry run, would be.
-fn show(plan: &Plan, forgotten: &[SnapshotId], context: &Context) -> Result<(), CliError> {
+/// `pruned` is what the document says of that, where space is freed too.
+fn show(
+    plan: &Plan,
+    forgotten: &[SnapshotId],
+    pruned: Option<Value>,
+    context: &Context,
+) -> Result<(), CliError> {
     let output = &context.output;
     if output.format.is_json() {
-        return output.document(&document(plan_json(plan, forgotten, context.dry_run)));
+        let mut fields = plan_json(plan, forgotten, context.dry_run);
+        if let Some(pruned) = pruned {
+            fields["prune"] = pruned;
+        }
+        return output.document(&document(fields));
     }
     let going: Vec<SnapshotId> = plan.going().collect();
     if output.quiet {

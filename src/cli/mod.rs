@@ -31,6 +31,7 @@ mod open;
 mod output;
 mod places;
 mod prompt;
+mod prune;
 mod repository;
 mod restore;
 mod secret;

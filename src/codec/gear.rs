@@ -2,7 +2,7 @@
 //!
 //! The Gear hash of a place depends on the 64 bytes up to it alone, so places that lie apart can be
 //! hashed side by side: each step waits for the one before, and a processor has room for three such
-//! chains. Cuts are those of `fastcdc::v2020`, byte for byte (decision 0011).
+//! chains. Cuts are those of `fastcdc::v2020`, byte for byte (decision 0015).
 
 use fastcdc::v2020;
 

@@ -2,8 +2,8 @@
 //!
 //! `seal[key](plaintext, aad)` = nonce ‖ ciphertext ‖ tag, by XChaCha20-Poly1305. The nonce is the
 //! head of a keyed hash over fresh random bytes, the AAD and the plaintext, or names that determine
-//! the plaintext, so that neither a weak random source nor a cloned machine can make one nonce serve
-//! two plaintexts.
+//! the plaintext, so that neither a weak random source nor a cloned machine can make one nonce
+//! serve two plaintexts.
 
 use chacha20poly1305::aead::AeadInOut;
 use chacha20poly1305::aead::inout::InOutBuf;

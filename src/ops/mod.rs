@@ -11,6 +11,7 @@ mod dump;
 mod error;
 pub mod forget;
 mod list;
+pub mod prune;
 pub mod restore;
 mod series;
 pub mod stats;

@@ -146,8 +146,9 @@ impl ChunkReader {
 
     /// Reads and opens the frame at a place.
     ///
-    /// Errors: [`RepoError::Frame`] if it is not what was stored, or not there; a read that failed
-    /// to authenticate is tried once more, since the fault may lie in the way and not in the store.
+    /// Errors: [`RepoError::Frame`] if it is not what was stored; a read that failed to
+    /// authenticate is tried once more, since the fault may lie in the way and not in the store.
+    /// [`RepoError::Gone`] if the pack was deleted since it was listed.
     pub fn open_frame(&self, place: &Place, frame: &mut OpenedFrame) -> Result<(), RepoError> {
         match self.try_open_frame(place, frame) {
             Err(RepoError::Frame { .. }) => self.try_open_frame(place, frame),
@@ -168,11 +169,10 @@ impl ChunkReader {
                 |source| RepoError::Frame { pack: pack.id, offset: place.frame_offset, source };
             let got = self.repo.store().get_range(&name, u64::from(place.frame_offset), stored);
             got.map_err(|error| match error {
-                // Gone or cut short since it was listed, or the index is wrong about it: another
-                // copy may do.
-                StoreError::NotFound(_) | StoreError::Size { .. } => {
-                    damaged(FormatError::damaged(pack.kind.name(), error))
-                }
+                // Another copy may do, as well as where the pack was cut short since it was listed,
+                // or the index is wrong about it.
+                StoreError::NotFound(_) => RepoError::Gone { pack: pack.id },
+                StoreError::Size { .. } => damaged(FormatError::damaged(pack.kind.name(), error)),
                 other => other.into(),
             })?;
             frame.open(&keys.1, &keys.0, place.frame_offset, stored).map_err(damaged)

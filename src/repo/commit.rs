@@ -20,7 +20,9 @@ use super::state::{Head, LockedState};
 use super::tombstones::is_expired;
 use crate::crypto::random_bytes;
 use crate::event::Observer;
-use crate::format::{ObjectKind, OkRecord, PendingRecord, RECORD_BYTES_MAX, SnapshotBody};
+use crate::format::{
+    CondemnRecord, ObjectKind, OkRecord, PendingRecord, RECORD_BYTES_MAX, SnapshotBody,
+};
 use crate::id::{PackId, RecordHash, SnapshotId, WriterId};
 use crate::store::{ObjectName, StoreError};
 
@@ -37,6 +39,8 @@ pub struct Session {
     snapshot: SnapshotId,
     run: RunKeys,
     condemns: BTreeSet<ObjectName>,
+    /// The condemn records of these names.
+    records: Vec<(ObjectName, CondemnRecord)>,
     observer: Arc<dyn Observer>,
 }
 
@@ -66,7 +70,8 @@ impl Session {
             index,
             snapshot: SnapshotId::new(random_bytes()?),
             run: RunKeys { secret, seal },
-            condemns: condemned.into_iter().map(|(name, _)| name).collect(),
+            condemns: condemned.iter().map(|(name, _)| name.clone()).collect(),
+            records: condemned,
             observer: observer.clone(),
         })
     }
@@ -182,27 +187,43 @@ impl Session {
 
     /// B4: whether a condemn record that appeared since names a pack this run relies on.
     fn is_condemned(&mut self) -> Result<bool, RepoError> {
-        let fresh = self.repo.condemn_records(&self.condemns)?;
-        if fresh.is_empty() {
-            return Ok(false);
-        }
         let mut packs: HashSet<PackId> = HashSet::new();
-        for (name, record) in fresh {
-            packs.extend(record.packs);
-            for id in record.segments {
+        for (name, record) in self.repo.condemn_records(&self.condemns)? {
+            packs.extend(&record.packs);
+            for id in &record.segments {
                 // What is known through a condemned segment only is not known.
-                match self.repo.read_segment(&id) {
+                match self.repo.read_segment(id) {
                     Ok(segment) => packs.extend(segment.packs.iter().map(|pack| pack.id)),
-                    // Swept already. Condemning too much costs a rescue and loses nothing.
+                    // Swept already. Condemning too much costs another look and loses nothing.
                     Err(RepoError::Store(StoreError::NotFound(_))) => {
-                        packs.extend(self.index.packs_beside(&id));
+                        packs.extend(self.index.packs_beside(id));
                     }
                     Err(error) => return Err(error),
                 }
             }
-            let _ = self.condemns.insert(name);
+            let _ = self.condemns.insert(name.clone());
+            self.records.push((name, record));
         }
-        Ok(self.index.condemn(&packs))
+        let relied = self.index.condemn(&packs);
+        if relied {
+            self.resolve_anew()?;
+        }
+        Ok(relied)
+    }
+
+    /// Loads the index again: a collector that repacked, or merged segments, has stored elsewhere
+    /// what it condemned.
+    ///
+    /// What is relied on is forgotten with the old index, and noted again by the rescue.
+    fn resolve_anew(&mut self) -> Result<(), RepoError> {
+        let index = self.repo.load_index_without(&self.records)?;
+        for pack in self.index.distrusted() {
+            if let Some(pack) = index.pack_ref(&pack) {
+                index.distrust(pack);
+            }
+        }
+        self.index = Arc::new(index);
+        Ok(())
     }
 
     /// Stores again what the snapshot has in condemned packs only, while those are still there.
@@ -230,6 +251,7 @@ impl Session {
         match error {
             RepoError::Store(StoreError::NotFound(_))
             | RepoError::Frame { .. }
+            | RepoError::Gone { .. }
             | RepoError::Chunk { .. } => self.not_committed(&format!(
                 "what it needs is damaged or was deleted under it ({error}); run the backup again"
             )),

@@ -49,6 +49,20 @@ pub enum RepoError {
         /// What is wrong.
         source: FormatError,
     },
+    /// A pack was deleted after it was listed.
+    #[error("`{}` is gone: it was deleted after the index was read", super::layout::pack(.pack))]
+    Gone {
+        /// The pack.
+        pack: PackId,
+    },
+    /// Something is not accounted for: a collector deletes nothing while that is so.
+    #[error("nothing is deleted while `{object}` cannot be accounted for")]
+    NotCollected {
+        /// The object, or `chunk` and its id.
+        object: String,
+        /// What is wrong with it.
+        source: Box<RepoError>,
+    },
     /// The repository shows an older state than this host remembers.
     #[error("the repository was rolled back: {0}")]
     RolledBack(String),
@@ -108,6 +122,7 @@ impl RepoError {
             Self::Object { .. }
             | Self::Chunk { .. }
             | Self::Frame { .. }
+            | Self::Gone { .. }
             | Self::Format(_)
             | Self::Slot(_)
             | Self::RunSeal(_) => true,

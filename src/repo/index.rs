@@ -32,6 +32,13 @@ const TABLES_OPEN_MAX: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackRef(u32);
 
+impl PackRef {
+    /// Its place in what [`Index::packs`] gives.
+    pub(super) fn number(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// What the index knows of a pack.
 #[derive(Debug)]
 pub struct PackInfo {
@@ -53,7 +60,7 @@ pub struct PackInfo {
 
 impl PackInfo {
     /// Whether new snapshots may refer to it.
-    fn is_usable(&self) -> bool {
+    pub(super) fn is_usable(&self) -> bool {
         self.present
             && !self.condemned.load(Ordering::Relaxed)
             && !self.distrusted.load(Ordering::Relaxed)
@@ -243,6 +250,13 @@ impl Index {
     /// Something in the pack could not be read: nothing new may refer to it.
     pub(super) fn distrust(&self, pack: PackRef) {
         self.pack(pack).distrusted.store(true, Ordering::Relaxed);
+    }
+
+    /// The packs in which something could not be read.
+    pub(super) fn distrusted(&self) -> Vec<PackId> {
+        let state = self.read();
+        let distrusted = state.packs.iter().filter(|pack| pack.distrusted.load(Ordering::Relaxed));
+        distrusted.map(|pack| pack.id).collect()
     }
 
     /// Whether this run came to rely on a pack before it was distrusted.

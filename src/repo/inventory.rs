@@ -4,7 +4,7 @@
 //! Damage is collected; what can still be read makes an index of its own.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use super::error::RepoError;
 use super::index::{Index, Listing, segment_ids};
 use super::layout;
 use super::repository::Repository;
+use crate::clock::Time;
 use crate::crypto::{RunSeal, digest, random_bytes};
-use crate::format::{PackDirectory, PackHeader, PackKind, SegmentRecord};
+use crate::format::{CondemnRecord, PackDirectory, PackHeader, PackKind, SegmentRecord};
 use crate::id::{PackId, SegmentId, hex};
-use crate::store::{ObjectName, StoreError};
+use crate::store::{Listed, ObjectName, StoreError};
 
 const FOLDER_PREFIX: &str = "inventory-";
 
@@ -63,6 +64,12 @@ pub struct Inventory {
     pub listed: BTreeMap<PackId, u64>,
     /// Packs that condemn records name: they may be gone at any time.
     pub condemned: HashSet<PackId>,
+    /// When the listed packs were written, by the store's clock.
+    pub(super) written: HashMap<PackId, Time>,
+    /// The segments the store lists.
+    pub(super) listed_segments: BTreeSet<SegmentId>,
+    /// The segments that could be read, each with its size and the packs it names.
+    pub(super) contents: BTreeMap<SegmentId, (u64, Vec<PackId>)>,
     /// Segments the store lists.
     pub segments: u64,
     /// Bytes of these.
@@ -78,37 +85,70 @@ impl Inventory {
     /// Snapshots that were listed before have all they need in it.
     /// Errors: [`RepoError::Store`] if the store as a whole fails, [`RepoError::Local`].
     pub fn take(repo: &Repository) -> Result<Self, RepoError> {
-        let folder = Folder::make(&repo.dirs().cache)?;
-        let segments = repo.store().list(layout::INDEX)?;
-        let mut damaged = Vec::new();
-        let mut listing = Listing { segments: segment_ids(&segments), ..Listing::default() };
-        let mut listed = BTreeMap::new();
-        for object in repo.store().list(layout::PACKS)? {
-            let id = layout::id_of(&object.name, "");
-            if let Some(id) = id.filter(|id| layout::pack(id) == object.name) {
-                let _ = listed.insert(id, object.size);
-            }
-        }
-        listing.packs = listed.iter().map(|(id, size)| (*id, *size)).collect();
+        let (segments, packs) = Self::list(repo)?;
         // Condemned last: what was removed under us is named there.
         match repo.condemn_records(&Default::default()) {
             Ok(records) => {
-                for (_, record) in records {
-                    listing.condemned_packs.extend(record.packs);
-                    listing.condemned_segments.extend(record.segments);
-                }
+                let records = records.into_iter().map(|(_, record)| record);
+                Self::build(repo, &segments, &packs, records, Vec::new())
             }
             Err(RepoError::Object { name, source }) => {
-                damaged.push((name.clone(), RepoError::Object { name, source }));
+                let damaged = vec![(name.clone(), RepoError::Object { name, source })];
+                Self::build(repo, &segments, &packs, std::iter::empty(), damaged)
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         }
-        let found = RefCell::new((damaged, BTreeMap::new()));
+    }
+
+    /// As [`Inventory::take`], with condemn records that were listed before: what a collector
+    /// takes for a holder is in none of them.
+    pub(super) fn take_after<'r>(
+        repo: &Repository,
+        condemns: impl Iterator<Item = &'r CondemnRecord>,
+    ) -> Result<Self, RepoError> {
+        let (segments, packs) = Self::list(repo)?;
+        Self::build(repo, &segments, &packs, condemns.cloned(), Vec::new())
+    }
+
+    fn list(repo: &Repository) -> Result<(Vec<Listed>, Vec<Listed>), RepoError> {
+        Ok((repo.store().list(layout::INDEX)?, repo.store().list(layout::PACKS)?))
+    }
+
+    fn build(
+        repo: &Repository,
+        segments: &[Listed],
+        packs: &[Listed],
+        condemns: impl Iterator<Item = CondemnRecord>,
+        damaged: Vec<(ObjectName, RepoError)>,
+    ) -> Result<Self, RepoError> {
+        let folder = Folder::make(&repo.dirs().cache)?;
+        let mut listing = Listing { segments: segment_ids(segments), ..Listing::default() };
+        let (mut listed, mut written) = (BTreeMap::new(), HashMap::new());
+        for object in packs {
+            let id = layout::id_of(&object.name, "");
+            if let Some(id) = id.filter(|id| layout::pack(id) == object.name) {
+                let _ = listed.insert(id, object.size);
+                let _ = written.insert(id, object.modified);
+            }
+        }
+        listing.packs = listed.iter().map(|(id, size)| (*id, *size)).collect();
+        for record in condemns {
+            listing.condemned_packs.extend(record.packs);
+            listing.condemned_segments.extend(record.segments);
+        }
+        let sizes: HashMap<SegmentId, u64> = segments
+            .iter()
+            .filter_map(|object| Some((layout::id_of(&object.name, "")?, object.size)))
+            .collect();
+        let found = RefCell::new((damaged, BTreeMap::new(), BTreeMap::new()));
         let index = Index::load(&folder.path, &listing, |id| {
             let condemned = listing.condemned_segments.contains(id);
-            let (damaged, known) = &mut *found.borrow_mut();
+            let (damaged, known, contents) = &mut *found.borrow_mut();
             match repo.read_segment(id) {
                 Ok(record) => {
+                    let packs = record.packs.iter().map(|pack| pack.id).collect();
+                    let size = sizes.get(id).copied().unwrap_or(0);
+                    let _ = contents.insert(*id, (size, packs));
                     note_packs(id, &record, condemned, known, damaged);
                     Ok(record)
                 }
@@ -122,12 +162,15 @@ impl Inventory {
                 Err(error) => Err(error),
             }
         })?;
-        let (damaged, known) = found.into_inner();
+        let (damaged, known, contents) = found.into_inner();
         Ok(Self {
             index: Arc::new(index),
             known,
             listed,
             condemned: listing.condemned_packs,
+            written,
+            listed_segments: listing.segments,
+            contents,
             segments: segments.len() as u64,
             segment_bytes: segments.iter().map(|object| object.size).sum(),
             damaged,
@@ -213,13 +256,13 @@ fn note_packs(
 
 /// A folder for tables that nobody else uses and that goes with its inventory.
 #[derive(Debug)]
-struct Folder {
-    path: PathBuf,
+pub(super) struct Folder {
+    pub(super) path: PathBuf,
     _lock: File,
 }
 
 impl Folder {
-    fn make(cache: &Path) -> Result<Self, RepoError> {
+    pub(super) fn make(cache: &Path) -> Result<Self, RepoError> {
         std::fs::create_dir_all(cache).map_err(RepoError::local("create", cache))?;
         remove_left_behind(cache);
         let name = format!("{FOLDER_PREFIX}{}", hex(&random_bytes::<8>()?));

@@ -62,6 +62,15 @@ pub(crate) fn forgotten(found: &ObjectName) -> Option<(SnapshotId, u32)> {
     (round <= ROUND_MAX && forget(&id, round) == *found).then_some((id, round))
 }
 
+/// `id` is any text of hex digits that is unique.
+pub(crate) fn condemn(id: &str) -> ObjectName {
+    name(&format!("{GC}/{id}.condemn"))
+}
+
+pub(crate) fn done(id: &str) -> ObjectName {
+    name(&format!("{GC}/{id}.done"))
+}
+
 /// The id in the last component of a name, if it is one with this suffix.
 pub(crate) fn id_of<T: std::str::FromStr>(name: &ObjectName, suffix: &str) -> Option<T> {
     name.base().strip_suffix(suffix)?.parse().ok()

@@ -5,6 +5,7 @@
 
 mod chunk_reader;
 mod chunk_writer;
+mod collect;
 mod commit;
 mod content;
 mod error;
@@ -35,6 +36,10 @@ mod tree_walk;
 
 pub use self::chunk_reader::ChunkReader;
 pub use self::chunk_writer::{ChunkWriter, Claim, NewData, WriterOptions, WriterReport};
+pub use self::collect::{
+    ABANDONED, CollectOptions, Collected, Collection, Figures, GRACE_SHARED, Grace, Heap,
+    MaxUnused, Requests, Stop, survey,
+};
 pub use self::commit::{Committed, Session};
 pub use self::content::{ContentBuilder, ContentWalk, read_content_node};
 pub use self::error::RepoError;

@@ -223,17 +223,26 @@ impl Repository {
             if known.contains(&object.name) || !object.name.base().ends_with(".condemn") {
                 continue;
             }
-            let bytes = self.store.get(&object.name, CONDEMN_BYTES_MAX)?;
-            let message = match self.open_signed(ObjectKind::Condemn, &object.name, &bytes) {
-                Ok(message) => message,
-                Err(RepoError::Object { source: FormatError::Signature { .. }, .. }) => continue,
-                Err(error) => return Err(error),
-            };
-            let record =
-                CondemnRecord::decode(&message).map_err(RepoError::object(&object.name))?;
+            let Some(record) = self.read_condemn(&object.name)? else { continue };
             records.push((object.name, record));
         }
         Ok(records)
+    }
+
+    /// Reads a condemn record; none if the owner did not sign it.
+    pub(super) fn read_condemn(
+        &self,
+        name: &ObjectName,
+    ) -> Result<Option<CondemnRecord>, RepoError> {
+        let bytes = self.store.get(name, CONDEMN_BYTES_MAX)?;
+        let message = match self.open_signed(ObjectKind::Condemn, name, &bytes) {
+            Ok(message) => message,
+            Err(RepoError::Object { source: FormatError::Signature { .. }, .. }) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        CondemnRecord::decode(&message).map(Some).map_err(RepoError::object(name))
     }
 
     /// Signs and seals a message for the store.

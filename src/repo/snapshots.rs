@@ -291,30 +291,57 @@ fn read_or_blame(
 
 /// Reads a snapshot's record, and its body if it is committed.
 fn read(repo: &Repository, id: &SnapshotId, ok: bool) -> Result<Read, RepoError> {
+    let (record, hash) = read_pending(repo, id)?;
+    if !ok {
+        return Ok((record, hash, None));
+    }
+    check_commit(repo, id, hash)?;
+    let body = open_body(repo, &record)?;
+    Ok((record, hash, Some(body)))
+}
+
+/// Reads the record of a snapshot, whether that was committed or not; its body stays sealed.
+pub(super) fn read_pending(
+    repo: &Repository,
+    id: &SnapshotId,
+) -> Result<(PendingRecord, RecordHash), RepoError> {
     let name = layout::pending(id);
     let bytes = repo.store().get(&name, RECORD_BYTES_MAX)?;
     let message = repo.open_signed(ObjectKind::Pending, &name, &bytes)?;
     let record = PendingRecord::decode(&message).map_err(RepoError::object(&name))?;
-    let damaged = |name: &ObjectName, why: &str| {
-        RepoError::object(name)(FormatError::damaged("snapshot record", why))
-    };
     if record.snapshot != *id {
-        return Err(damaged(&name, "it stands under another snapshot's name"));
+        let why = "it stands under another snapshot's name";
+        let error = FormatError::damaged("snapshot record", why);
+        return Err(RepoError::object(&name)(error));
     }
-    let hash = record_hash(&bytes);
-    if !ok {
-        return Ok((record, hash, None));
-    }
-    let ok_name = layout::ok(id);
-    let bytes = repo.store().get(&ok_name, RECORD_BYTES_MAX)?;
-    let message = repo.open_signed(ObjectKind::Ok, &ok_name, &bytes)?;
-    let commit = OkRecord::decode(&message).map_err(RepoError::object(&ok_name))?;
+    Ok((record, record_hash(&bytes)))
+}
+
+/// Reads the commit of a snapshot and checks that it is that of the record with this hash.
+pub(super) fn check_commit(
+    repo: &Repository,
+    id: &SnapshotId,
+    hash: RecordHash,
+) -> Result<(), RepoError> {
+    let name = layout::ok(id);
+    let bytes = repo.store().get(&name, RECORD_BYTES_MAX)?;
+    let message = repo.open_signed(ObjectKind::Ok, &name, &bytes)?;
+    let commit = OkRecord::decode(&message).map_err(RepoError::object(&name))?;
     if commit.snapshot != *id || commit.pending != hash {
-        return Err(damaged(&ok_name, "it commits another record"));
+        let error = FormatError::damaged("snapshot record", "it commits another record");
+        return Err(RepoError::object(&name)(error));
     }
+    Ok(())
+}
+
+/// Opens the sealed part of a record.
+pub(super) fn open_body(
+    repo: &Repository,
+    record: &PendingRecord,
+) -> Result<SnapshotBody, RepoError> {
+    let name = layout::pending(&record.snapshot);
     let secret = repo.run_secret(&record.seal)?;
-    let body = SnapshotBody::open(&secret, id, &record.body).map_err(RepoError::object(&name))?;
-    Ok((record, hash, Some(body)))
+    SnapshotBody::open(&secret, &record.snapshot, &record.body).map_err(RepoError::object(&name))
 }
 
 fn lost_record(id: &SnapshotId) -> RepoError {

@@ -75,13 +75,16 @@ impl File {
     }
 
     /// Gives a new file its size or its blocks, so that a full disk is found before the content is
-    /// fetched. In memory that would cost as much as the writing.
+    /// fetched. In memory making blocks would cost as much as the writing; room is only looked for.
     pub(super) fn reserve(&self, size: u64) -> Result<(), SinkError> {
         if self.zeros == Zeros::Skip {
             return self.truncate(size);
         }
-        if size < ALLOCATE_LEN_MIN || self.target.in_memory {
+        if size < ALLOCATE_LEN_MIN {
             return Ok(());
+        }
+        if self.target.in_memory {
+            return self.target.has_room(size).map_err(|error| self.failed(error));
         }
         match self.allocate(FallocateFlags::empty(), 0, size) {
             Ok(()) => self.size.store(size, Ordering::Release),

@@ -79,6 +79,19 @@ impl Target {
         }
     }
 
+    /// Looks whether the file system has room for `len` bytes.
+    ///
+    /// Errors: `StorageFull` if not.
+    pub(super) fn has_room(&self, len: u64) -> io::Result<()> {
+        let statvfs = rustix::fs::fstatvfs(self.beneath.root())?;
+        // One without a limit has no blocks at all.
+        let room = statvfs.f_bavail.saturating_mul(statvfs.f_frsize);
+        match statvfs.f_blocks == 0 || room >= len {
+            true => Ok(()),
+            false => Err(Errno::NOSPC.into()),
+        }
+    }
+
     /// What is known of something this run has just made.
     pub(super) fn before(&self) -> Before {
         self.owner.map_or(Before::Unknown, Before::Made)

@@ -3,6 +3,9 @@
 //! A test that injects a fault also proves that it came about; otherwise it has shown nothing.
 
 mod calls;
+mod collect;
+mod collect_beside;
+mod collect_lists;
 mod cuts;
 mod economy;
 mod forget;

@@ -258,5 +258,5 @@ fn f106_a_pack_that_goes_while_it_is_read_is_damage_of_that_pack() {
     let reader = reader(&builder.open());
     volume_vault::store::Store::delete(&builder.store, &name(&pack_name(&id))).expect("deleted");
     let error = reader.read(PackKind::Data, &ids[0]).expect_err("it is gone");
-    assert!(matches!(&error, RepoError::Frame { pack, .. } if *pack == id), "{}", chain(&error));
+    assert!(matches!(&error, RepoError::Gone { pack } if *pack == id), "{}", chain(&error));
 }

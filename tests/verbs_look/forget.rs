@@ -262,10 +262,23 @@ fn f095_a_tombstone_that_is_not_the_owners_is_told_of() {
 }
 
 #[test]
-fn until_there_is_something_that_sweeps_prune_is_refused_before_anything_is_forgotten() {
+fn forget_with_prune_condemns_what_was_forgotten_and_a_dry_run_only_tells() {
     let world = World::new();
     let all = twelve(&world);
-    let error = world.json(&["forget", &all[0], "--prune"], 2)["error"].clone();
-    assert_eq!(error["kind"], "usage");
-    assert_eq!(listed(&world), all);
+    let flags = ["forget", "--keep-last", "1", "--from", "*", "--prune", "--yes"];
+    let stored = || crate::support::repo::files_below(&world.path("repository"));
+    let number = |value: &serde_json::Value| value.as_u64().expect("a number");
+    let before = stored();
+    let told = world.json(&[&flags[..], &["--dry-run"]].concat(), 0);
+    assert!(number(&told["prune"]["free"]["bytes"]) > 0, "{told}");
+    assert_eq!((stored(), listed(&world)), (before.clone(), all.clone()), "nothing was done");
+    // Another host writes here too: what is condemned now is deleted a day later.
+    let done = world.json(&flags, 0);
+    assert!(number(&done["prune"]["condemned"]["objects"]) > 0, "{done}");
+    assert_eq!(done["prune"]["plan"]["grace_seconds"], 86_400);
+    assert!(listed(&world).len() < all.len());
+    let swept = world.json(&["prune", "--grace", "0s"], 0);
+    assert!(number(&swept["packs_deleted"]["objects"]) > 0, "{swept}");
+    assert!(stored().len() < before.len());
+    let _ = world.json(&["check", "--read-data"], 0);
 }

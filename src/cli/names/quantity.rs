@@ -36,7 +36,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, CliError> {
 }
 
 /// Reads a duration: numbers with `s m h d w y` (365 days), largest first: `90m`, `1d12h`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut seconds: u64 = 0;
     let mut smaller_than = u64::MAX;

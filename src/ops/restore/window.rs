@@ -338,7 +338,10 @@ impl<'a> Window<'a> {
             Err(
                 error @ (OpsError::Sink(SinkError::Entry { .. })
                 | OpsError::Repo(
-                    RepoError::Chunk { .. } | RepoError::Frame { .. } | RepoError::Format(_),
+                    RepoError::Chunk { .. }
+                    | RepoError::Frame { .. }
+                    | RepoError::Gone { .. }
+                    | RepoError::Format(_),
                 )),
             ) => error,
             Err(OpsError::Repo(RepoError::Store(error))) if error.is_damage() => {
