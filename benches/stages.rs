@@ -115,7 +115,10 @@ fn entry(number: u64, version: u64) -> (EntryPath, Stored) {
     };
     let path = EntryPath::from_slashed(format!("file-{file:08}.json").as_bytes()).expect("a path");
     let version = if number.is_multiple_of(100) { version } else { 0 };
-    let id = std::array::from_fn(|at| scramble(number * 64 + at as u64 + (version << 40)) as u8);
+    let id = std::array::from_fn(|at| {
+        let [low, ..] = scramble(number * 64 + at as u64 + (version << 40)).to_le_bytes();
+        low
+    });
     let extents = vec![Extent::Chunk(ChunkId::new(id), 64)];
     let kind = Kind::File { size: 64, sparse: false };
     (path, Stored { entry: entry(kind), content: Content::Inline(extents) })
@@ -385,7 +388,7 @@ mod tree_diff {
 
     #[divan::bench(name = "limit BLAKE3 of the nodes")]
     fn limit(bencher: Bencher<'_, '_>) {
-        let nodes = noise(DIFFERENCES as usize * 8 << 10);
+        let nodes = noise(usize::try_from(DIFFERENCES).expect("few") * (8 << 10));
         bencher.counter(ItemsCount::new(DIFFERENCES)).bench_local(|| {
             for node in nodes.chunks(8 << 10).chain(nodes.chunks(8 << 10)) {
                 let _ = divan::black_box(blake3::keyed_hash(&[1; 32], node));

@@ -16,8 +16,12 @@ packages=(
   strace           # system calls that fail, and counts of them
   valgrind         # instructions of a small backup, counted
   tar rsync python3 # other readers and writers of what we read and write
+  python3-venv apache2-bin openssh-server # servers for stores
   procps util-linux mount curl ca-certificates
 )
+
+# Scripts of tests/parts, with what they take behind the colon.
+parts=(engine: s3: azurite: webdav:wsgidav webdav:apache sftp:)
 
 say() { printf '== %s\n' "$*"; }
 
@@ -54,10 +58,16 @@ install_packages() {
 down() {
   local code=$?
   trap - EXIT INT TERM
-  bash tests/parts/engine.sh down >/dev/null 2>&1 || true
+  local part
+  for part in "${parts[@]}"; do
+    # shellcheck disable=SC2086
+    bash tests/parts/${part/:/.sh down } >/dev/null 2>&1 || true
+  done
   exit "$code"
 }
 
+# Where Node.js comes from elsewhere it brings npm along, which the package `npm` does not go with.
+command -v npm >/dev/null || packages+=(nodejs npm)
 install_packages "${packages[@]}"
 # shellcheck source=tests/parts/rust.sh
 . tests/parts/rust.sh
@@ -76,13 +86,17 @@ cargo clippy --quiet --locked --all-targets -- -D warnings
 say "building the tests"
 cargo nextest run --locked --no-run
 
-say "starting an engine and its images"
+say "starting an engine, its images, and stores"
 trap down EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-bash tests/parts/engine.sh up
-engine=$(bash tests/parts/engine.sh env)
-eval "$engine"
+for part in "${parts[@]}"; do
+  # shellcheck disable=SC2086
+  bash tests/parts/${part/:/.sh up }
+  # shellcheck disable=SC2086
+  lines=$(bash tests/parts/${part/:/.sh env })
+  eval "$lines"
+done
 bash tests/parts/images.sh up busybox postgres
 
 say "running the tests"

@@ -11,6 +11,7 @@ mod instructions;
 mod protocol;
 mod reader;
 mod roundtrip;
+mod stores;
 mod support;
 mod vectors;
 mod verbs_check;

@@ -44,7 +44,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
-    /// Repository: a path, a file:// URL or a name from the configuration [env: VAULT_REPO]
+    /// Repository: a path, a URL (s3://BUCKET/PREFIX, az://, gs://, https://,
+    /// sftp://, file://) or a name
+    /// from the configuration [env: VAULT_REPO]
     #[arg(short, long, global = true, value_name = "URL")]
     pub(crate) repo: Option<String>,
 
@@ -95,6 +97,14 @@ pub(crate) struct GlobalArgs {
     /// Keep nothing in a cache
     #[arg(long, global = true, conflicts_with = "cache_dir")]
     pub(crate) no_cache: bool,
+
+    /// Send no more than so many bytes a second to a store elsewhere, such as 2MiB
+    #[arg(long, global = true, value_name = "RATE")]
+    pub(crate) limit_upload: Option<String>,
+
+    /// Receive no more than so many bytes a second from a store elsewhere, such as 2MiB
+    #[arg(long, global = true, value_name = "RATE")]
+    pub(crate) limit_download: Option<String>,
 
     /// Most memory to use for data on its way, such as 128MiB [default: 256MiB]
     #[arg(long, global = true, value_name = "SIZE")]

@@ -6,11 +6,12 @@ use std::sync::atomic::AtomicBool;
 
 use jiff::tz::TimeZone;
 use volume_vault::clock::{Clock, Time};
+use volume_vault::store::Access;
 
 use super::args::GlobalArgs;
 use super::environment::Environment;
 use super::error::{CliError, Kind};
-use super::names::{SnapshotName, SnapshotPath, parse_size};
+use super::names::{SnapshotName, SnapshotPath, parse_rate, parse_size};
 use super::output::{self, Output};
 use super::places::{Configuration, Places};
 use super::prompt::ask;
@@ -54,6 +55,8 @@ pub(crate) struct Context {
     pub(crate) cache_dir: Option<PathBuf>,
     /// Memory for data on its way, in bytes.
     pub(crate) memory_bytes: u64,
+    /// What it takes to reach a store elsewhere.
+    pub(crate) access: Access,
     /// `--dry-run`.
     pub(crate) dry_run: bool,
     /// `--yes`.
@@ -94,6 +97,16 @@ impl Context {
             .map(flag_dir)
             .or_else(|| defaults.cache_dir.clone())
             .unwrap_or_else(|| places.cache.clone());
+        let rate = |text: &Option<String>| text.as_deref().map(parse_rate).transpose();
+        let access = Access {
+            variables: environment.store.clone(),
+            home: environment.home.clone(),
+            ssh_environment: environment.child.clone(),
+            upload_rate: rate(&global.limit_upload)?,
+            download_rate: rate(&global.limit_download)?,
+            interrupted: interrupted.clone(),
+            ..Access::default()
+        };
         Ok(Self {
             output: Output::new(
                 global.json.into(),
@@ -106,6 +119,7 @@ impl Context {
             configuration,
             cache_dir: (!global.no_cache).then_some(cache_dir),
             memory_bytes,
+            access,
             dry_run: global.dry_run,
             yes: global.yes,
             interrupted,
@@ -260,6 +274,19 @@ mod tests {
         assert_eq!(with("128MiB").expect("enough").memory_bytes, 128 << 20);
         assert_eq!(with("1MiB").expect_err("too little").code(), 2);
         assert_eq!(with("lots").expect_err("no size").code(), 2);
+    }
+
+    #[test]
+    fn rates_are_checked_before_any_work() {
+        let with = |rate: &str| {
+            let limit_upload = Some(rate.to_owned());
+            context(&GlobalArgs { limit_upload, ..GlobalArgs::default() }, Environment::default())
+        };
+        assert_eq!(with("2MiB").expect("a rate").access.upload_rate, Some(2 << 20));
+        assert_eq!(with("500kB/s").expect("a rate").access.upload_rate, Some(500_000));
+        for wrong in ["fast", "0", "1MiB/h"] {
+            assert_eq!(with(wrong).expect_err("no rate").code(), 2, "{wrong}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::json;
 use volume_vault::docker::{Engine, EngineInfo, VolumeInfo, sweep};
 use volume_vault::repo::{Repository, Secret, SnapshotList, list_slots};
+use volume_vault::store::{Location, probe};
 
 use super::context::Context;
 use super::disk::Disk;
@@ -22,6 +23,9 @@ Examples:
 
 /// The first engine whose interface for files has no known hole.
 const ENGINE_SOUND: [u64; 3] = [29, 5, 1];
+
+/// Clocks that differ by more seconds than this are a warning; stores refuse at 900.
+const CLOCKS_APART_MAX: u64 = 120;
 
 /// Less free space than this is a warning, in bytes.
 const FREE_MIN: u64 = 1 << 30;
@@ -224,14 +228,16 @@ impl Report {
             Err(error) => return self.error("repository", State::Fail, &error),
         };
         let named = format!("{} ({})", choice.url, choice.origin);
-        let path = match choice.local_path() {
-            Ok(path) => path,
+        let location = match choice.location() {
+            Ok(location) => location,
             Err(error) => return self.error("repository", State::Fail, &error),
         };
-        if choice.may_create && !path.join("vault.json").exists() {
+        if let Location::Local(path) = &location
+            && choice.may_create
+            && !path.join("vault.json").exists()
+        {
             self.add("repository", State::Ok, format!("{named}: made by the first backup"));
-            self.location(&path, engine);
-            return;
+            return self.location(path, engine);
         }
         match look(context, &choice) {
             Ok(looked) => {
@@ -243,7 +249,38 @@ impl Report {
                 self.error("repository", State::Fail, &error);
             }
         }
-        self.location(&path, engine);
+        match location {
+            Location::Local(path) => self.location(&path, engine),
+            Location::Remote(_) | Location::Sftp(_) => self.elsewhere(context, &choice),
+        }
+    }
+
+    /// What a store elsewhere does with an object that is put there and removed again.
+    fn elsewhere(&mut self, context: &Context, choice: &Choice) {
+        if context.dry_run {
+            return self.add("location", State::Ok, "not tried out: dry run");
+        }
+        let tried = open_store(context, choice)
+            .and_then(|store| probe(&*store, context.clock).map_err(CliError::from));
+        let found = match tried {
+            Ok(found) => found,
+            Err(error) => return self.error("location", State::Fail, &error),
+        };
+        let mut look = |good: bool, yes: &str, no: &str| {
+            let (state, text) = if good { (State::Ok, yes) } else { (State::Fail, no) };
+            self.add("location", state, text);
+        };
+        look(found.reads_back, "what was just written can be read", "it loses what is written");
+        look(found.lists_written, "and is listed", "it does not list what was just written");
+        match found.forgets_deleted {
+            Some(gone) => look(gone, "what is deleted is gone", "it shows what was deleted"),
+            None => look(true, "these credentials may not delete: prune with others", ""),
+        }
+        if found.clock_ahead.unsigned_abs() > CLOCKS_APART_MAX {
+            let text = format!("its clock and ours are {} s apart", found.clock_ahead.abs());
+            self.add("location", State::Warn, text);
+            self.advise("set the clock of this machine (`timedatectl`); stores refuse wrong ones");
+        }
     }
 
     fn looked(&mut self, looked: Looked) {
@@ -379,7 +416,7 @@ struct Looked {
 }
 
 fn look(context: &Context, choice: &Choice) -> Result<Looked, CliError> {
-    let store = open_store(choice)?;
+    let store = open_store(context, choice)?;
     let id = Repository::probe(&*store)?.repository;
     let slots = list_slots(&*store)?;
     let secret = to_secret(context.credentials(choice).existing(&id)?)?;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use volume_vault::store::Access;
 use zeroize::Zeroizing;
 
 use super::error::CliError;
@@ -93,6 +94,8 @@ pub(crate) struct Environment {
     pub(crate) settings: Vec<String>,
     /// The variables a child process gets.
     pub(crate) child: BTreeMap<OsString, OsString>,
+    /// The variables that stores elsewhere and their tools look at; many are secrets.
+    pub(crate) store: BTreeMap<String, Zeroizing<String>>,
     /// Whether this is root.
     pub(crate) root: bool,
     /// The folder the process was started in.
@@ -142,6 +145,7 @@ impl Environment {
             state_home: variables.absolute("XDG_STATE_HOME"),
             settings,
             child: variables.for_children(),
+            store: variables.for_stores()?,
             root: false,
             current_dir: PathBuf::from("/"),
         };
@@ -186,6 +190,18 @@ impl Variables<'_> {
     /// The XDG base directory rules have relative paths ignored.
     fn absolute(&self, name: &str) -> Option<PathBuf> {
         self.path(name).filter(|path| path.is_absolute())
+    }
+
+    /// Errors: usage, for one that is not UTF-8.
+    fn for_stores(&self) -> Result<BTreeMap<String, Zeroizing<String>>, CliError> {
+        let names = self.0.keys().filter_map(|name| name.to_str());
+        let mut wanted = BTreeMap::new();
+        for name in names.filter(|name| Access::is_wanted(name)) {
+            if let Some(value) = self.text(name)? {
+                let _ = wanted.insert(name.to_owned(), value.into());
+            }
+        }
+        Ok(wanted)
     }
 
     fn for_children(&self) -> BTreeMap<OsString, OsString> {

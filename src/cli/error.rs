@@ -280,8 +280,21 @@ impl From<StoreError> for CliError {
             StoreError::NoSpace { .. } => {
                 Self::wrap(Kind::Failed, error).hint("free some space and run it again")
             }
+            StoreError::Denied { location, .. } if location.contains("://") => {
+                Self::wrap(Kind::Failed, error)
+                    .hint("check the credentials and what they may do; `vault doctor` tries each")
+            }
             StoreError::Denied { .. } => Self::wrap(Kind::Failed, error)
                 .hint("run as the user who owns the repository, or see `vault doctor`"),
+            StoreError::Locked { .. } => Self::wrap(Kind::Failed, error)
+                .hint("nothing is wrong: it can go when the lock has run out"),
+            StoreError::Archived { .. } => Self::wrap(Kind::Failed, error).hint(
+                "have the store bring its objects back (restore, rehydrate), then run it again; \
+                 backups belong in a class that is read at once",
+            ),
+            StoreError::Io { source, .. } if source.kind() == ErrorKind::Interrupted => {
+                Self::wrap(Kind::Interrupted, error)
+            }
             StoreError::Io { .. } => Self::wrap(Kind::Unreachable, error),
             StoreError::Location(_) | StoreError::Absent(_) => {
                 Self::wrap(Kind::NoRepository, error)

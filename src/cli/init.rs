@@ -1,10 +1,11 @@
 //! `vault init`
 
 use std::io::ErrorKind;
+use std::path::Path;
 
 use serde_json::json;
 use volume_vault::config::add_default_repository;
-use volume_vault::store::{self, Location};
+use volume_vault::store::{self, Location, Store, probe};
 
 use super::context::Context;
 use super::error::{CliError, ExitCode, Kind};
@@ -15,7 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   vault init                             the default repository of this machine
   vault init /mnt/disk/backup            one on another disk; asks for a password
-  vault init /mnt/disk/backup --default  and use it wherever none is named
+  vault init s3://bucket/vault --default  one in a bucket, used wherever none is named
 
 Without a password and without a terminal it is opened by a key file, whose place is printed.";
 
@@ -23,7 +24,7 @@ Without a password and without a terminal it is opened by a key file, whose plac
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct InitArgs {
-    /// Where to make it: a path or a file:// URL; the one named by --repo, VAULT_REPO or the
+    /// Where to make it: a path or URL, as for --repo; the one named by --repo, VAULT_REPO or the
     /// configuration if left out
     #[arg(value_name = "URL")]
     pub(crate) url: Option<String>,
@@ -38,14 +39,20 @@ pub(crate) fn run(args: InitArgs, context: &Context) -> Result<ExitCode, CliErro
         Some(url) => context.repository_at(url)?,
         None => context.repository()?,
     };
-    let location = Location::Local(choice.local_path()?);
-    refuse_other_use(&location)?;
+    let location = choice.location()?;
+    if let Location::Local(path) = &location {
+        refuse_other_use(path)?;
+    }
     if context.dry_run {
         context.output.say(&format!("would make a repository in {location}"))?;
         return Ok(ExitCode::Done);
     }
     let credential = context.credentials(&choice).new_slot()?;
-    let store = store::create(&location)?;
+    let store = store::create_with(&location, &context.access)?;
+    if !matches!(location, Location::Local(_)) {
+        refuse_other_objects(&*store)?;
+        try_out(context, &*store)?;
+    }
     let made = make(context, &*store, credential)?;
     let mut configured = None;
     if args.default {
@@ -73,10 +80,34 @@ pub(crate) fn run(args: InitArgs, context: &Context) -> Result<ExitCode, CliErro
     Ok(ExitCode::Done)
 }
 
+/// As [`refuse_other_use`], for a store elsewhere. Making a repository where there is one fails
+/// further on, by name.
+fn refuse_other_objects(store: &dyn Store) -> Result<(), CliError> {
+    const OURS: [&str; 4] = ["keys", "config", "probe", "vault.json"];
+    let there = store.list("")?;
+    let is_ours = |name: &str| OURS.contains(&name.split('/').next().unwrap_or_default());
+    let repository = there.iter().any(|object| object.name.as_str() == "vault.json");
+    if repository || there.iter().all(|object| is_ours(object.name.as_str())) {
+        return Ok(());
+    }
+    let message = format!("`{}` is not empty and holds no repository", store.location());
+    Err(CliError::new(Kind::Refused, message).hint("name another prefix, or an empty place"))
+}
+
+/// Sees whether a store does what a repository needs, before anything depends on it.
+fn try_out(context: &Context, store: &dyn Store) -> Result<(), CliError> {
+    let found = probe(store, context.clock)?;
+    if !found.is_sound() {
+        let message = format!("`{}` does not show what was just written", store.location());
+        return Err(CliError::new(Kind::Refused, message)
+            .hint("a repository needs a store that lists and reads what it has acknowledged"));
+    }
+    Ok(())
+}
+
 /// A folder that holds anything but a repository, or the remains of making one, is somebody else's.
-fn refuse_other_use(location: &Location) -> Result<(), CliError> {
+fn refuse_other_use(path: &Path) -> Result<(), CliError> {
     const OURS: [&str; 3] = ["keys", "config", "lost+found"];
-    let Location::Local(path) = location;
     let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),

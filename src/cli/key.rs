@@ -134,7 +134,7 @@ fn open_by(context: &Context, recovery: bool) -> Result<Opened, CliError> {
 }
 
 fn list(context: &Context) -> Result<ExitCode, CliError> {
-    let store = open_store(&context.repository()?)?;
+    let store = open_store(context, &context.repository()?)?;
     let _ = Repository::probe(&*store)?;
     let slots = list_slots(&*store)?;
     if context.output.format.is_json() {
@@ -319,7 +319,7 @@ fn recovery_code(context: &Context) -> Result<ExitCode, CliError> {
 
 fn test(context: &Context, recovery: bool) -> Result<ExitCode, CliError> {
     let choice = context.repository()?;
-    let store = open_store(&choice)?;
+    let store = open_store(context, &choice)?;
     let id = Repository::probe(&*store)?.repository;
     let secret = match recovery {
         true => ask_recovery_code()?,

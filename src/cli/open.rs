@@ -12,7 +12,7 @@ use volume_vault::repo::{
     Dirs, InitOptions, RecoveryCode, Repository, Secret, add_slot, init, read_key_file,
     write_key_file,
 };
-use volume_vault::store::{self, Location, Store, StoreError};
+use volume_vault::store::{self, Store, StoreError};
 use zeroize::Zeroizing;
 
 use super::context::Context;
@@ -50,7 +50,7 @@ impl Drop for Opened {
 /// Errors: no repository, wrong key, damaged.
 pub(crate) fn open(context: &Context) -> Result<Opened, CliError> {
     let choice = context.repository()?;
-    let store = open_store(&choice)?;
+    let store = open_store(context, &choice)?;
     open_in(context, &choice, store)
 }
 
@@ -60,8 +60,7 @@ pub(crate) fn open_or_create(context: &Context) -> Result<Opened, CliError> {
     if !choice.may_create {
         return open(context);
     }
-    let location = Location::Local(choice.local_path()?);
-    let store = store::create(&location)?;
+    let store = store::create_with(&choice.location()?, &context.access)?;
     let made = make(context, &*store, None)?;
     announce(context, &choice, &made);
     let opened = open_in(context, &choice, store)?;
@@ -70,9 +69,8 @@ pub(crate) fn open_or_create(context: &Context) -> Result<Opened, CliError> {
 }
 
 /// The store of a repository that should be there.
-pub(crate) fn open_store(choice: &Choice) -> Result<Arc<dyn Store>, CliError> {
-    let location = Location::Local(choice.local_path()?);
-    store::open(&location).map_err(|error| match error {
+pub(crate) fn open_store(context: &Context, choice: &Choice) -> Result<Arc<dyn Store>, CliError> {
+    store::open_with(&choice.location()?, &context.access).map_err(|error| match error {
         StoreError::Absent(_) => CliError::wrap(Kind::NoRepository, error)
             .hint("name another with `--repo`, or make one there with `vault init`"),
         other => other.into(),
@@ -81,7 +79,7 @@ pub(crate) fn open_store(choice: &Choice) -> Result<Arc<dyn Store>, CliError> {
 
 /// As [`open`], with a secret that is at hand.
 pub(crate) fn open_with(context: &Context, secret: &Secret) -> Result<Opened, CliError> {
-    let store = open_store(&context.repository()?)?;
+    let store = open_store(context, &context.repository()?)?;
     let _ = Repository::probe(&*store)?;
     unlock_in(context, store, secret)
 }

@@ -10,6 +10,7 @@ use volume_vault::ops::prune::{
     Figures, Grace, Heap, MaxUnused, PruneOptions, Report, Requests, plan, run as run_plan,
 };
 use volume_vault::repo::Repository;
+use volume_vault::store::Location;
 
 use super::context::Context;
 use super::error::{CliError, ExitCode};
@@ -55,7 +56,7 @@ impl PruneArgs {
         };
         options.grace = match self.grace {
             Some(grace) => Grace::Given(grace),
-            None if context.repository()?.local_path().is_ok() => Grace::Local,
+            None if matches!(context.repository()?.location()?, Location::Local(_)) => Grace::Local,
             None => options.grace,
         };
         options.max_unused = self.max_unused.unwrap_or(options.max_unused);

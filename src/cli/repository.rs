@@ -10,6 +10,7 @@ use super::environment::Environment;
 use super::error::{CliError, Kind};
 use super::places::{Configuration, Places};
 use volume_vault::near::{did_you_mean, near_names};
+use volume_vault::store::Location;
 
 /// Who named the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,11 +60,11 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
-    /// The path of a local repository.
+    /// Where it is.
     ///
     /// Errors: no repository, naming what later versions will support.
-    pub(crate) fn local_path(&self) -> Result<PathBuf, CliError> {
-        local_path(&self.url)
+    pub(crate) fn location(&self) -> Result<Location, CliError> {
+        location(&self.url)
     }
 }
 
@@ -188,29 +189,26 @@ fn scheme(url: &str) -> Option<&str> {
     good.then_some(scheme)
 }
 
-/// The path behind a path or `file://` URL.
+/// The place behind a path or URL.
 ///
-/// Errors: no repository, for any other URL.
-pub(crate) fn local_path(url: &str) -> Result<PathBuf, CliError> {
-    const LATER: [&str; 8] = ["s3", "az", "gs", "sftp", "http", "https", "webdav", "rclone"];
-    let Some(scheme) = scheme(url) else { return Ok(PathBuf::from(url)) };
+/// Errors: no repository, for a URL that means no place.
+pub(crate) fn location(url: &str) -> Result<Location, CliError> {
+    const KNOWN: [&str; 7] = ["s3", "az", "azure", "gs", "http", "https", "sftp"];
+    const OTHERS: [&str; 2] = ["webdav", "rclone"];
+    let Some(scheme) = scheme(url) else { return Ok(Location::Local(PathBuf::from(url))) };
     let refused = |message: String| Err(CliError::new(Kind::NoRepository, message));
     match scheme.to_ascii_lowercase().as_str() {
         "file" => {
             let path = url["file:".len()..].strip_prefix("//").unwrap_or(&url["file:".len()..]);
             let path = path.strip_prefix("localhost").unwrap_or(path);
             match path.starts_with('/') {
-                true => Ok(PathBuf::from(percent_decoded(path)?)),
+                true => Ok(Location::Local(PathBuf::from(percent_decoded(path)?))),
                 false => refused(format!("`{url}` names no absolute path: write file:///PATH")),
             }
         }
-        known if LATER[..6].contains(&known) => {
-            let message = format!("{known}:// repositories are not in this version of vault yet");
-            let error = CliError::new(Kind::NoRepository, message);
-            Err(error.hint("use a path or a file:// URL"))
-        }
+        known if KNOWN.contains(&known) => Ok(Location::parse(url, Path::new("/"))?),
         other => {
-            let near = near_names(other, ["file"].into_iter().chain(LATER));
+            let near = near_names(other, ["file"].into_iter().chain(KNOWN).chain(OTHERS));
             let error =
                 CliError::new(Kind::NoRepository, format!("`{other}` is no kind of repository"));
             Err(error.hint_if(did_you_mean(&near)))
@@ -390,13 +388,16 @@ mod tests {
             ("file://localhost/srv/r", "/srv/r"),
             ("file:///srv/a%20b%25", "/srv/a b%"),
         ] {
-            assert_eq!(local_path(url).expect(url), PathBuf::from(path));
+            assert_eq!(location(url).expect(url), Location::Local(PathBuf::from(path)));
         }
-        for url in ["s3://bucket/p", "sftp://h/p", "file://host/p", "fle:///p", "ftp://x"] {
-            assert_eq!(local_path(url).expect_err(url).code(), 10);
+        for url in ["s3://bucket/p", "az://container", "gs://b/p", "https://host/p", "sftp://h/p"] {
+            assert_eq!(location(url).expect(url).to_string(), url);
         }
-        assert_eq!(local_path("file:///a%0").expect_err("escape").code(), 2);
-        let near = local_path("fle:///p").expect_err("unknown").to_string();
+        for url in ["s3://", "s3:b", "sftp://h", "file://host/p", "fle:///p", "ftp://x"] {
+            assert_eq!(location(url).expect_err(url).code(), 10);
+        }
+        assert_eq!(location("file:///a%0").expect_err("escape").code(), 2);
+        let near = location("fle:///p").expect_err("unknown").to_string();
         assert!(near.contains("did you mean `file`?"), "{near}");
     }
 }

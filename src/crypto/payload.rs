@@ -3,22 +3,25 @@
 //! A [`Payload`] is built only by sealing, by joining payloads, or by the greppable
 //! [`Payload::public`]: that no plaintext reaches a store is a fact of the types.
 
-/// Bytes that may be stored: an ordered rope of parts, so that nothing is copied to join them.
+use bytes::Bytes;
+
+/// Bytes that may be stored: an ordered rope of parts, so that nothing is copied to join them, nor
+/// to send them more than once.
 #[derive(Clone, Default)]
 pub struct Payload {
-    parts: Vec<Vec<u8>>,
+    parts: Vec<Bytes>,
 }
 
 impl Payload {
     /// Bytes that hold no secret: magic numbers, key-slot headers, the bootstrap document.
     #[must_use]
     pub fn public(bytes: Vec<u8>) -> Self {
-        Self { parts: vec![bytes] }
+        Self { parts: vec![bytes.into()] }
     }
 
     /// Bytes that were sealed. Only this folder can call it.
     pub(super) fn sealed(bytes: Vec<u8>) -> Self {
-        Self { parts: vec![bytes] }
+        Self { parts: vec![bytes.into()] }
     }
 
     /// Puts `other` behind this payload.
@@ -28,7 +31,7 @@ impl Payload {
 
     /// The parts in order.
     #[must_use]
-    pub fn parts(&self) -> &[Vec<u8>] {
+    pub fn parts(&self) -> &[Bytes] {
         &self.parts
     }
 
@@ -41,7 +44,7 @@ impl Payload {
     /// Whether it holds no byte.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.parts.iter().all(Vec::is_empty)
+        self.parts.iter().all(Bytes::is_empty)
     }
 
     /// All bytes in one piece.

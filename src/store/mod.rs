@@ -1,8 +1,10 @@
-//! Where objects lie: a local directory or memory, and wrappers around any store.
+//! Where objects lie: a local directory, memory, stores elsewhere, and wrappers around any store.
 //!
 //! Floor 3. A store keeps opaque payloads under names. Every name is written once; a store needs
 //! read-after-write and list-after-write, and nothing else.
 
+mod access;
+mod attempts;
 mod call;
 #[doc(hidden)]
 pub mod contract;
@@ -10,19 +12,27 @@ mod fault;
 mod local;
 mod memory;
 mod name;
+mod object;
 mod open;
+mod probe;
+mod rate;
 mod record;
+mod sftp;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use self::access::{Access, Patience};
 pub use self::call::{Call, CallKind};
 pub use self::fault::{Fault, FaultPlan, FaultStore, Hit, Hook};
 pub use self::local::LocalStore;
 pub use self::memory::MemoryStore;
 pub use self::name::ObjectName;
-pub use self::open::{Location, create, open};
+pub use self::object::{Place, RemoteStore};
+pub use self::open::{Location, create, create_with, open, open_with};
+pub use self::probe::{Probe, probe};
 pub use self::record::RecordStore;
+pub use self::sftp::{SftpPlace, SftpStore};
 
 use crate::clock::Time;
 use crate::crypto::Payload;
@@ -60,6 +70,24 @@ pub enum StoreError {
         location: String,
         /// What it said.
         source: std::io::Error,
+    },
+    /// The object may not be deleted yet: a lock, a retention or a legal hold protects it.
+    #[error("{location} has a lock on `{name}`")]
+    Locked {
+        /// The object.
+        name: ObjectName,
+        /// The store.
+        location: String,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// The object is in an archive from which the store must first be asked to bring it back.
+    #[error("`{name}` is in archived storage of {location}")]
+    Archived {
+        /// The object.
+        name: ObjectName,
+        /// The store.
+        location: String,
     },
     /// Anything else; worth a retry by hand.
     #[error("{action} in {location}")]

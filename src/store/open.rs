@@ -3,18 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::store::{LocalStore, Store, StoreError};
+use crate::store::{
+    Access, LocalStore, Place, RemoteStore, SftpPlace, SftpStore, Store, StoreError,
+};
 
 /// Where a store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// A directory of this machine, as an absolute path.
     Local(PathBuf),
+    /// A store that is reached over HTTP.
+    Remote(Place),
+    /// A directory of another machine.
+    Sftp(SftpPlace),
 }
-
-/// Places that only later versions store at. Without the slashes they are refused too, as other
-/// tools write them so, and a local directory called `s3:bucket` is not what anybody means.
-const LATER: [&str; 8] = ["s3", "az", "azure", "gs", "sftp", "http", "https", "ssh"];
 
 impl Location {
     /// Reads a path or a `file://` URL; a relative path starts at `cwd`, which is absolute.
@@ -29,12 +31,13 @@ impl Location {
         }
         if let Some((scheme, rest)) = text.split_once(':') {
             let lower = scheme.to_ascii_lowercase();
-            if LATER.contains(&lower.as_str()) {
-                let message = format!(
-                    "this version stores on local disks only and cannot use a place of scheme \
-                     `{lower}:`"
-                );
-                return Err(StoreError::Location(message));
+            if Place::is_scheme(&lower) {
+                return Ok(Self::Remote(Place::parse(text)?));
+            }
+            // Also without the slashes, as other tools write it: a local directory called
+            // `sftp:host` is not what anybody means.
+            if lower == "sftp" {
+                return Ok(Self::Sftp(SftpPlace::parse(text)?));
             }
             let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
             if rest.starts_with("//") && !scheme.is_empty() && scheme.chars().all(letters) {
@@ -50,25 +53,44 @@ impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Local(path) => path.display().fmt(f),
+            Self::Remote(place) => place.fmt(f),
+            Self::Sftp(place) => place.fmt(f),
         }
     }
 }
 
-/// Opens the store at a location.
+/// Opens the store at a location that needs no credentials or finds them by itself.
 ///
-/// Errors: `Absent` where there is nothing, `Location` where there is no directory.
+/// Errors: as [`open_with`].
 pub fn open(location: &Location) -> Result<Arc<dyn Store>, StoreError> {
+    open_with(location, &Access::default())
+}
+
+/// Opens the store at a location. A store elsewhere is not asked for anything yet.
+///
+/// Errors: `Absent` where there is nothing, `Location` where there is no directory, or credentials
+/// make no sense.
+pub fn open_with(location: &Location, access: &Access) -> Result<Arc<dyn Store>, StoreError> {
     match location {
         Location::Local(path) => Ok(Arc::new(LocalStore::open(path)?)),
+        Location::Remote(place) => Ok(Arc::new(RemoteStore::open(place, access)?)),
+        Location::Sftp(place) => Ok(Arc::new(SftpStore::open(place, access)?)),
     }
 }
 
-/// Opens the store at a location after making the place where it is missing.
+/// As [`create_with`], for a location that needs no credentials or finds them by itself.
+pub fn create(location: &Location) -> Result<Arc<dyn Store>, StoreError> {
+    create_with(location, &Access::default())
+}
+
+/// Opens the store at a location after making the place where it is missing. Buckets and
+/// containers are not made: what they cost and who may read them is for people to decide.
 ///
 /// Errors: `Location` where there is something else.
-pub fn create(location: &Location) -> Result<Arc<dyn Store>, StoreError> {
+pub fn create_with(location: &Location, access: &Access) -> Result<Arc<dyn Store>, StoreError> {
     match location {
         Location::Local(path) => Ok(Arc::new(LocalStore::create(path)?)),
+        Location::Remote(_) | Location::Sftp(_) => open_with(location, access),
     }
 }
 
@@ -109,6 +131,7 @@ mod tests {
     fn parse(text: &str) -> Result<PathBuf, String> {
         match Location::parse(text, Path::new("/home/me")) {
             Ok(Location::Local(path)) => Ok(path),
+            Ok(other) => Err(format!("is remote: {other}")),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -130,26 +153,29 @@ mod tests {
     }
 
     #[test]
-    fn places_of_later_versions_are_refused_by_their_scheme() {
-        for (text, scheme) in [
-            ("s3://bucket/prefix", "s3:"),
-            ("s3:bucket", "s3:"),
-            ("az://container", "az:"),
-            ("gs://bucket", "gs:"),
-            ("sftp://host/path", "sftp:"),
-            ("HTTPS://host/path", "https:"),
-            ("http://user:secret@host/path", "http:"),
+    fn urls_of_stores_elsewhere_are_read_and_shown_without_secrets() {
+        for (text, shown) in [
+            ("s3://bucket/prefix/", "s3://bucket/prefix"),
+            ("az://container", "az://container"),
+            ("gs://bucket/a", "gs://bucket/a"),
+            ("HTTPS://me@host/path", "https://host/path"),
+            ("sftp://me@host/path", "sftp://me@host/path"),
         ] {
-            let error = parse(text).expect_err("is no local place");
-            assert!(error.contains("local disks only"), "{error}");
-            assert!(error.contains(&format!("`{scheme}`")), "{error}");
-            assert!(!error.contains("secret"), "{error}");
+            let location = Location::parse(text, Path::new("/")).expect(text);
+            assert_eq!(location.to_string(), shown);
+            assert!(!matches!(location, Location::Local(_)));
+        }
+        for text in ["s3:bucket", "sftp:host", "http://user:secret@host/path"] {
+            let error = parse(text).expect_err("is refused");
+            assert!(!error.contains("remote") && !error.contains("secret"), "{error}");
         }
     }
 
     #[test]
     fn what_is_no_location_is_refused() {
-        for text in ["", "a\0b", "ftp://host/x", "memory://", "file://host/x", "file://rel"] {
+        for text in
+            ["", "a\0b", "ftp://host/x", "ssh://host/x", "memory://", "file://host/x", "file://rel"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
         for text in ["file:///a%2", "file:///a%zz", "file:///a%", "file:///%ff", "file:///a%00b"] {

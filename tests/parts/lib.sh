@@ -126,3 +126,57 @@ end_cgroup() {
     sleep .1
   done
 }
+
+# --- servers -------------------------------------------------------------------------------------
+
+# port OFFSET: a port of this run's own.
+port() { echo $((${PARTS_PORT_BASE:-18000} + $1)); }
+
+answers() { curl -s -m 2 -o /dev/null "$1"; }
+
+# serve URL COMMAND...: starts COMMAND in a new $DIR-labelled session and waits until URL answers.
+serve() {
+  local url=$1 tries=300 pid
+  shift
+  VAULT_PART=$DIR setsid "$@" >"$DIR/log" 2>&1 </dev/null 9>&- &
+  pid=$!
+  until answers "$url"; do
+    if ! born "$pid" >/dev/null || ((--tries < 0)); then
+      tail -n 15 "$DIR/log" >&2
+      die "$1 did not come up"
+    fi
+    sleep .1
+  done
+  say "up at $url"
+}
+
+# python_packages FOLDER PACKAGE...: a Python of its own with packages in it.
+python_packages() {
+  need python3 pip3=python3-pip
+  python3 -c 'import ensurepip' 2>/dev/null || install_packages python3-venv
+  python3 -m venv "$1" && nice "$1/bin/pip" -q install "${@:2}"
+}
+
+# part_verb VERB: up, down or env by the functions of those names; one at a time.
+part_verb() {
+  case $1 in
+    up) locked "$DIR.lock" start_part ;;
+    down) locked "$DIR.lock" end_part ;;
+    env) answers "$URL" || die "is not up"; show_env ;;
+    *) wrong_use "unknown verb $1" ;;
+  esac
+}
+
+start_part() {
+  need curl
+  ! answers "$URL" || return 0
+  end_part
+  mkdir -p "$DIR"
+  up
+}
+
+end_part() {
+  local pid
+  for pid in $(labelled); do end_pid "$pid" 50; done
+  rm -rf --one-file-system "$DIR"
+}

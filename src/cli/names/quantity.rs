@@ -35,6 +35,14 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, CliError> {
     })
 }
 
+/// Reads a rate in bytes a second: a size, perhaps with `/s` behind it.
+pub(crate) fn parse_rate(text: &str) -> Result<u64, CliError> {
+    match parse_size(text.strip_suffix("/s").unwrap_or(text)) {
+        Ok(rate) if rate > 0 => Ok(rate),
+        _ => Err(CliError::usage(format!("`{text}` is no rate")).hint("write it as 2MiB or 500kB")),
+    }
+}
+
 /// Reads a duration: numbers with `s m h d w y` (365 days), largest first: `90m`, `1d12h`.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;

@@ -1,0 +1,168 @@
+//! The program with repositories elsewhere.
+
+use std::fs;
+use std::path::Path;
+
+use super::proxy::{Fault, Proxy};
+use super::{fresh, server};
+use crate::support::program::{Ended, Program};
+
+/// A key that must show nowhere.
+const SECRET: &str = "hunter2hunter2";
+
+/// A home with a source and a password file.
+fn home() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = tempfile::tempdir().expect("a directory");
+    let source = home.path().join("source");
+    fs::create_dir_all(source.join("deep/er")).expect("made");
+    for (at, seed, size) in [("one", 1, 10), ("two", 2, 3_000_000), ("deep/er/three", 3, 200_000)] {
+        let bytes = crate::support::repository::noise(seed, size);
+        fs::write(source.join(at), bytes).expect("written");
+    }
+    let password = home.path().join("password");
+    fs::write(&password, "correct horse battery").expect("written");
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).expect("set");
+    home
+}
+
+fn program<'h>(home: &'h Path, url: &str, variables: &[(&'static str, &str)]) -> Program<'h> {
+    let mut program = Program::at(home);
+    program.variables.push(("VAULT_REPO", url.to_owned()));
+    let password = home.join("password").display().to_string();
+    program.variables.push(("VAULT_PASSWORD_FILE", password));
+    let pairs = variables.iter().map(|(name, value)| (*name, (*value).to_owned()));
+    program.variables.extend(pairs);
+    program
+}
+
+fn s3_variables(endpoint: &str) -> [(&'static str, &str); 4] {
+    [
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", SECRET),
+        ("AWS_REGION", "us-east-1"),
+    ]
+}
+
+fn source(home: &Path) -> String {
+    format!("dir:{}", home.join("source").display())
+}
+
+fn keeps_secrets(ended: Ended) -> Ended {
+    let all = format!("{}{}", ended.stdout, ended.stderr);
+    assert!(!all.contains(SECRET), "{all}");
+    ended
+}
+
+/// Makes a repository, saves, changes, saves, checks all bytes, restores and compares.
+fn goes_round(program: &Program<'_>, home: &Path) {
+    let _ = program.run(&["init"]).expect(0);
+    let _ = program.run(&["backup", &source(home)]).expect(0);
+    fs::write(home.join("source/four"), "new").expect("written");
+    let _ = program.run(&["backup", &source(home)]).expect(0);
+    let _ = program.run(&["check", "--read-data"]).expect(0);
+    let target = home.join("target");
+    let target = target.to_str().expect("text");
+    let _ = program.run(&["restore", &source(home), "--target", target]).expect(0);
+    let compared = std::process::Command::new("diff")
+        .args(["-r", &home.join("source").display().to_string(), target])
+        .output()
+        .expect("diff runs");
+    assert!(compared.status.success(), "{}", String::from_utf8_lossy(&compared.stdout));
+    let report = program.run(&["doctor", "--json"]);
+    let findings = report.json()["findings"].to_string();
+    assert!(findings.contains("what was just written can be read"), "{findings}");
+}
+
+#[test]
+fn a_repository_in_s3_is_filled_checked_and_restored() {
+    let home = home();
+    let (home, url) = (home.path(), format!("s3://vault/{}", fresh()));
+    goes_round(&program(home, &url, &s3_variables(&server("VAULT_TEST_S3"))), home);
+}
+
+#[test]
+fn a_repository_in_azure_is_filled_checked_and_restored() {
+    let home = home();
+    let (home, url) = (home.path(), format!("az://vault/{}", fresh()));
+    let (endpoint, key) = (server("VAULT_TEST_AZURE"), server("VAULT_TEST_AZURE_KEY"));
+    let variables = [
+        ("AZURE_STORAGE_ACCOUNT", "vaulttest"),
+        ("AZURE_STORAGE_KEY", key.as_str()),
+        ("AZURE_BLOB_ENDPOINT", endpoint.as_str()),
+    ];
+    goes_round(&program(home, &url, &variables), home);
+}
+
+#[test]
+fn f036_a_backup_goes_through_failures_of_every_kind_of_request() {
+    let home = home();
+    let home = home.path();
+    let proxy = Proxy::before(&server("VAULT_TEST_S3"));
+    let (url, endpoint) = (format!("s3://vault/{}", fresh()), proxy.url());
+    let program = program(home, &url, &s3_variables(&endpoint));
+    for method in ["PUT", "GET", "HEAD"] {
+        proxy.next(2, method, "", Fault::s3(503, "SlowDown"));
+        proxy.next(1, method, "", Fault::LoseReply);
+    }
+    goes_round(&program, home);
+    assert_eq!(proxy.hits(), 9);
+}
+
+#[test]
+fn an_unchanged_backup_needs_few_requests() {
+    let home = home();
+    let home = home.path();
+    let proxy = Proxy::before(&server("VAULT_TEST_S3"));
+    let (url, endpoint) = (format!("s3://vault/{}", fresh()), proxy.url());
+    let program = program(home, &url, &s3_variables(&endpoint));
+    let _ = program.run(&["init"]).expect(0);
+    let _ = program.run(&["backup", &source(home)]).expect(0);
+    // A cache of what was read before would save most of the reads.
+    for (arguments, most) in
+        [(vec!["backup".to_owned(), source(home)], 28), (vec!["snapshots".to_owned()], 14)]
+    {
+        proxy.clear();
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let _ = program.run(&arguments).expect(0);
+        let seen = proxy.seen();
+        let shown: Vec<_> = seen.iter().map(|s| format!("{} {}", s.method, s.path)).collect();
+        assert!(seen.len() <= most, "{} {shown:?}", seen.len());
+    }
+}
+
+#[test]
+fn wrong_places_and_credentials_end_with_their_own_codes() {
+    let home = home();
+    let home = home.path();
+    let endpoint = server("VAULT_TEST_S3");
+    let run = |url: &str, endpoint: &str, arguments: &[&str]| {
+        keeps_secrets(program(home, url, &s3_variables(endpoint)).run(arguments))
+    };
+    let ended = run("s3://no-such-bucket/x", &endpoint, &["init"]).expect(10);
+    assert!(ended.stderr.contains("there is no bucket `no-such-bucket`"), "{}", ended.stderr);
+    let ended = run(&format!("s3://vault/{}", fresh()), &endpoint, &["snapshots"]).expect(10);
+    assert!(ended.stderr.contains("vault init"), "{}", ended.stderr);
+    let ended = run("s3://vault/x?secret=1", &endpoint, &["snapshots"]).expect(10);
+    assert!(ended.stderr.contains("takes no options"), "{}", ended.stderr);
+    let ended = run(&format!("https://me:{SECRET}@h/x"), &endpoint, &["snapshots"]).expect(10);
+    assert!(ended.stderr.contains("must not hold a password"), "{}", ended.stderr);
+    let proxy = Proxy::before(&endpoint);
+    proxy.next(99, "", "", Fault::s3(403, "SignatureDoesNotMatch"));
+    let ended = run("s3://vault/x", &proxy.url(), &["init"]).expect(1);
+    assert!(ended.stderr.contains("SignatureDoesNotMatch"), "{}", ended.stderr);
+    assert_eq!(proxy.hits(), 1);
+}
+
+#[test]
+fn a_prefix_that_holds_other_things_is_refused() {
+    let home = home();
+    let (home, url) = (home.path(), format!("s3://vault/{}", fresh()));
+    let endpoint = server("VAULT_TEST_S3");
+    let store = super::open(&url, &super::s3_access(&endpoint));
+    let stray = super::name("photos/cat");
+    volume_vault::store::Store::put(&store, &stray, &super::payload(b"x")).expect("puts");
+    let ended = program(home, &url, &s3_variables(&endpoint)).run(&["init"]).expect(14);
+    assert!(ended.stderr.contains("is not empty"), "{}", ended.stderr);
+}
