@@ -185,21 +185,9 @@ impl OpenedFrame {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::RestoreKey;
     use crate::format::PackKind;
+    use crate::format::pack::tests::{REPOSITORY, restore_key, start};
     use crate::id::RepositoryId;
-
-    const REPOSITORY: RepositoryId = RepositoryId::new([9; 16]);
-
-    fn restore_key() -> RestoreKey {
-        RestoreKey::from_seed(&Key::new([1; 32]), Key::new([2; 32]))
-    }
-
-    fn start(kind: PackKind) -> (PackHeader, Key, Key) {
-        let (secret, seal) = restore_key().public().seal(REPOSITORY.as_bytes()).expect("a seal");
-        let (header, key) = PackHeader::start(kind, REPOSITORY, &secret, seal).expect("randomness");
-        (header, key, secret)
-    }
 
     fn compressed(content: &[u8]) -> FramePlaintext {
         let mut gathered = FrameContent::with_capacity(content.len());

@@ -335,19 +335,20 @@ pub fn split_trailer(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::crypto::RestoreKey;
 
-    const REPOSITORY: RepositoryId = RepositoryId::new([9; 16]);
+    pub(in crate::format) const REPOSITORY: RepositoryId = RepositoryId::new([9; 16]);
 
-    fn restore_key() -> RestoreKey {
+    pub(in crate::format) fn restore_key() -> RestoreKey {
         RestoreKey::from_seed(&Key::new([1; 32]), Key::new([2; 32]))
     }
 
-    fn start(kind: PackKind) -> (PackHeader, Key, Key) {
+    /// A pack of a fresh run: its header, its key, and the run's secret.
+    pub(in crate::format) fn start(kind: PackKind) -> (PackHeader, Key, Key) {
         let (secret, seal) = restore_key().public().seal(REPOSITORY.as_bytes()).expect("a seal");
         let (header, key) = PackHeader::start(kind, REPOSITORY, &secret, seal).expect("randomness");
         (header, key, secret)

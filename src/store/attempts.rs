@@ -5,12 +5,32 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::store::{Access, ObjectName, StoreError};
 
 /// How often a wait looks whether the user wants to stop.
 const GLANCE: Duration = Duration::from_millis(200);
+
+/// Threads that move bytes between sockets and those who wait for them.
+const WORKERS: usize = 2;
+
+/// The threads on which a store at `location` makes its calls.
+///
+/// Errors: `Io`.
+pub(super) fn start_threads(location: &str) -> Result<Runtime, StoreError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("vault-store")
+        .enable_all()
+        .build();
+    runtime.map_err(|source| StoreError::Io {
+        action: "start threads".to_owned(),
+        location: location.to_owned(),
+        source,
+    })
+}
 
 /// What is done, for messages and for what an answer means.
 #[derive(Debug, Clone, Copy)]

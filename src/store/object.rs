@@ -34,14 +34,11 @@ pub use self::place::Place;
 use self::wire::Wire;
 use crate::clock::{Clock, Time};
 use crate::crypto::Payload;
-use crate::store::attempts::{Attempts, Next, Stop, Task};
+use crate::store::attempts::{Attempts, Next, Stop, Task, start_threads};
 use crate::store::{Access, Listed, ObjectName, Store, StoreError};
 
 /// Calls that are under way at the same time; more wait.
 const CALLS_MAX: usize = 24;
-
-/// Threads that move bytes between sockets and those who wait for them.
-const WORKERS: usize = 2;
 
 /// Most objects in one listing.
 const LISTED_MAX: usize = 50_000_000;
@@ -80,12 +77,7 @@ impl RemoteStore {
             location: place.to_string(),
             source,
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(WORKERS)
-            .thread_name("vault-store")
-            .enable_all()
-            .build()
-            .map_err(|error| failed("start threads", error))?;
+        let runtime = start_threads(&place.to_string())?;
         let (upload, download) = (access.upload_rate, access.download_rate);
         let wire = Wire::new(&access.patience, upload, download, basic(place, access)?)
             .map_err(|error| failed("prepare TLS", std::io::Error::other(error.to_string())))?;

@@ -23,7 +23,7 @@ use self::session::{Session, Trouble};
 use crate::clock::Time;
 use crate::crypto::Payload;
 use crate::id;
-use crate::store::attempts::{Attempts, Next, Stop, Task};
+use crate::store::attempts::{Attempts, Next, Stop, Task, start_threads};
 use crate::store::{Access, Listed, ObjectName, Store, StoreError};
 
 /// Most bytes asked for at once.
@@ -57,16 +57,7 @@ impl SftpStore {
     ///
     /// Errors: `Io`, if threads cannot be started.
     pub fn open(place: &SftpPlace, access: &Access) -> Result<Self, StoreError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("vault-sftp")
-            .enable_all()
-            .build()
-            .map_err(|source| StoreError::Io {
-                action: "start threads".to_owned(),
-                location: place.to_string(),
-                source,
-            })?;
+        let runtime = start_threads(&place.to_string())?;
         Ok(Self {
             place: place.clone(),
             access: access.clone(),

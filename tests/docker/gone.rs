@@ -106,13 +106,19 @@ fn fill(volume: &TestVolume) {
     }
 }
 
-#[test]
-fn f084_volume_removed_while_it_is_read_is_not_found_and_nothing_is_acknowledged() {
+/// A volume that takes a while to read, and a machine with a repository to save it in.
+fn filled() -> (Engine, TestVolume, Machine) {
     let engine = engine();
     let volume = TestVolume::new(&engine);
     fill(&volume);
     let machine = Machine::new();
     let _ = machine.run(&["init"]).expect(0);
+    (engine, volume, machine)
+}
+
+#[test]
+fn f084_volume_removed_while_it_is_read_is_not_found_and_nothing_is_acknowledged() {
+    let (engine, volume, machine) = filled();
     let (child, pid) = stopped_midway(&machine, &["backup", volume.name(), "--memory", "64MiB"]);
     assert_eq!(machine.acknowledged(), [""; 0]);
     let path = format!("/volumes/{}?force=1", volume.name());
@@ -124,11 +130,7 @@ fn f084_volume_removed_while_it_is_read_is_not_found_and_nothing_is_acknowledged
 
 #[test]
 fn f084_volume_replaced_by_another_of_its_name_while_it_is_read_is_not_taken_for_it() {
-    let engine = engine();
-    let volume = TestVolume::new(&engine);
-    fill(&volume);
-    let machine = Machine::new();
-    let _ = machine.run(&["init"]).expect(0);
+    let (engine, volume, machine) = filled();
     let (child, pid) = stopped_midway(&machine, &["backup", volume.name(), "--memory", "64MiB"]);
     engine.remove_volume(volume.name()).expect("nobody uses it");
     let _ = engine.create_volume(&VolumeSpec::local(volume.name())).expect("the name is free");
@@ -138,11 +140,7 @@ fn f084_volume_replaced_by_another_of_its_name_while_it_is_read_is_not_taken_for
 
 #[test]
 fn volume_that_an_archive_is_read_from_cannot_be_removed() {
-    let engine = engine();
-    let volume = TestVolume::new(&engine);
-    fill(&volume);
-    let machine = Machine::new();
-    let _ = machine.run(&["init"]).expect(0);
+    let (engine, volume, machine) = filled();
     let arguments = ["backup", volume.name(), "--archive-api", "--memory", "64MiB"];
     let (child, pid) = stopped_midway(&machine, &arguments);
     let path = format!("/volumes/{}?force=1", volume.name());

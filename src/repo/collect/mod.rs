@@ -11,6 +11,7 @@ mod expire;
 mod judge;
 mod mark;
 mod needed;
+mod read;
 mod segments;
 mod survey;
 mod sweep;

@@ -6,7 +6,6 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use super::super::chunk_reader::ChunkReader;
 use super::super::error::RepoError;
 use super::super::index::Place;
 use super::super::layout;
@@ -14,12 +13,12 @@ use super::super::repository::Repository;
 use super::judge::{Standing, Verdict, deletable_segments, judge};
 use super::mark::{Ages, Marks};
 use super::needed::join;
+use super::read::{ChunkCopy, read_copies};
 use super::view::{Condemned, View};
-use super::{Stop, lost, not_collected};
+use super::{Stop, lost};
 use crate::clock::Time;
 use crate::crypto::Payload;
 use crate::event::{Counters, Observer};
-use crate::format::{FormatError, OpenedFrame};
 use crate::id::{ChunkPrefix, PackId, SegmentId};
 
 /// Copies that are hashed in one go, at most: what is known of them takes 40 bytes each.
@@ -36,13 +35,6 @@ pub(super) struct Swept {
     pub(super) spared: u64,
     /// Condemn records that are done with.
     pub(super) records: u64,
-}
-
-/// The copy of a chunk that stays where another goes.
-#[derive(Debug, Clone, Copy)]
-struct Kept {
-    prefix: ChunkPrefix,
-    place: Place,
 }
 
 /// Sweeps the condemn records that are `due`, by the time they were written at. Whatever an
@@ -155,7 +147,7 @@ fn spare(
                     let is_sound = |at: &Place| sound.contains(&packs[at.pack.number()].0.id);
                     if !holders.clone().any(is_sound) {
                         let place = holders.next().copied();
-                        kept.extend(place.map(|place| Kept { prefix: *prefix, place }));
+                        kept.extend(place.map(|place| ChunkCopy { prefix: *prefix, place }));
                     }
                 }
             }
@@ -163,45 +155,12 @@ fn spare(
         })?;
         let full = kept.len() >= COPIES_MAX;
         after = kept.last().map(|kept| kept.prefix);
-        hash_kept(repo, view, kept, stop)?;
+        // One copy of two is given up only for one that is sound.
+        read_copies(repo, index, kept, stop, |_, _, _| Ok(()))?;
         if !full {
             return Ok(spared);
         }
     }
-}
-
-/// Reads and hashes the copies that stay: one copy of two is given up only for a sound one.
-fn hash_kept(
-    repo: &Arc<Repository>,
-    view: &View,
-    mut kept: Vec<Kept>,
-    stop: Stop<'_>,
-) -> Result<(), RepoError> {
-    let index = &view.inventory.index;
-    let reader = ChunkReader::new(repo, index, 0);
-    let mut opened = OpenedFrame::default();
-    let frame = |kept: &Kept| (kept.place.pack, kept.place.frame_offset);
-    kept.sort_unstable_by_key(|kept| (frame(kept), kept.place.offset));
-    for kept in kept.chunk_by(|a, b| frame(a) == frame(b)) {
-        stop()?;
-        let Some(first) = kept.first() else { continue };
-        let pack = index.pack(first.place.pack);
-        let damaged = |error: RepoError| match error.is_damage() {
-            true => not_collected(&layout::pack(&pack.id))(error),
-            false => error,
-        };
-        reader.open_frame(&first.place, &mut opened).map_err(damaged)?;
-        for Kept { prefix, place } in kept {
-            let start = place.offset as usize;
-            let bytes = opened.content().get(start..start.saturating_add(place.len as usize));
-            let sound = |bytes| repo.chunk_id(pack.kind, bytes).prefix() == *prefix;
-            if !bytes.is_some_and(sound) {
-                let why = format!("chunk {} has other content than its name", prefix.short());
-                return Err(damaged(FormatError::damaged("pack", why).into()));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Says that a record was swept. Its content means nothing, and is the same whoever puts it.

@@ -1,0 +1,58 @@
+//! Reads chunks at their places, each frame once, and hashes them.
+
+use std::sync::Arc;
+
+use super::super::chunk_reader::ChunkReader;
+use super::super::error::RepoError;
+use super::super::index::{Index, Place};
+use super::super::layout;
+use super::super::repository::Repository;
+use super::{Stop, not_collected};
+use crate::format::{FormatError, OpenedFrame, PackKind};
+use crate::id::{ChunkId, ChunkPrefix};
+
+/// A chunk at one of the places that segments name for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ChunkCopy {
+    pub(super) prefix: ChunkPrefix,
+    pub(super) place: Place,
+}
+
+/// Calls `each` with every chunk that `copies` name, in the order of their places.
+///
+/// Errors: [`RepoError::NotCollected`] for a pack that is damaged or has other content there; those
+/// of `each`.
+pub(super) fn read_copies(
+    repo: &Arc<Repository>,
+    index: &Arc<Index>,
+    mut copies: Vec<ChunkCopy>,
+    stop: Stop<'_>,
+    mut each: impl FnMut(PackKind, ChunkId, &[u8]) -> Result<(), RepoError>,
+) -> Result<(), RepoError> {
+    // Each frame is opened once, so none need be kept.
+    let reader = ChunkReader::new(repo, index, 0);
+    let mut opened = OpenedFrame::default();
+    let frame = |copy: &ChunkCopy| (copy.place.pack, copy.place.frame_offset);
+    copies.sort_unstable_by_key(|copy| (frame(copy), copy.place.offset));
+    for copies in copies.chunk_by(|a, b| frame(a) == frame(b)) {
+        stop()?;
+        let Some(first) = copies.first() else { continue };
+        let pack = index.pack(first.place.pack);
+        let damaged = |error: RepoError| match error.is_damage() {
+            true => not_collected(&layout::pack(&pack.id))(error),
+            false => error,
+        };
+        reader.open_frame(&first.place, &mut opened).map_err(damaged)?;
+        for ChunkCopy { prefix, place } in copies {
+            let start = place.offset as usize;
+            let bytes = opened.content().get(start..start.saturating_add(place.len as usize));
+            let named = bytes.map(|bytes| (bytes, repo.chunk_id(pack.kind, bytes)));
+            let Some((bytes, id)) = named.filter(|(_, id)| id.prefix() == *prefix) else {
+                let why = format!("chunk {} has other content than its name", prefix.short());
+                return Err(damaged(FormatError::damaged("pack", why).into()));
+            };
+            each(pack.kind, id, bytes)?;
+        }
+    }
+    Ok(())
+}
