@@ -202,6 +202,11 @@ impl Context {
         Ok(SnapshotPath { snapshot: snapshot.absolute_in(self.current_dir())?, path })
     }
 
+    /// Whether somebody is there who can be asked.
+    pub(crate) fn may_ask(&self) -> bool {
+        !self.output.format.is_json() && output::is_interactive()
+    }
+
     /// Goes on only if the user wants to: `--yes`, or `y` at a terminal.
     ///
     /// Errors: refused, in `what`'s name.
@@ -209,7 +214,7 @@ impl Context {
         if self.yes {
             return Ok(());
         }
-        if self.output.format.is_json() || !output::is_interactive() {
+        if !self.may_ask() {
             let error = CliError::new(Kind::Refused, format!("{what}: needs a yes"));
             return Err(error.hint("add `--yes` if that is what you want"));
         }

@@ -338,13 +338,15 @@ fn warn(plan: &Plan, context: &Context) {
     }
 }
 
-/// Goes on if little goes and nothing is doubtful, or somebody says so.
+/// Asks somebody at a terminal whether much may go; elsewhere what was typed is obeyed. What rests
+/// on a doubtful reading needs a yes everywhere.
 fn confirm(plan: &Plan, by_policy: bool, context: &Context) -> Result<(), CliError> {
     let going = plan.going().count();
     let alarming: Vec<_> = plan.series.iter().filter(|share| share.is_alarming()).collect();
-    let doubtful = by_policy && (plan.doubtful_times > 0 || !plan.unreadable.is_empty());
-    let ask = !alarming.is_empty() || !plan.blind.is_empty() || doubtful;
-    if going == 0 || !ask {
+    let doubtful = by_policy && (plan.doubtful_times > 0 || !plan.unreadable.is_empty())
+        || !plan.blind.is_empty();
+    let much = !alarming.is_empty() && context.may_ask();
+    if going == 0 || !(much || doubtful) {
         return Ok(());
     }
     let mut whats: Vec<String> = alarming

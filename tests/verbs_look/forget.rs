@@ -1,5 +1,8 @@
 //! `vault forget`, and what the other verbs say afterwards.
 
+use std::io::{Read as _, Write as _};
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
 use super::world::{START, World, noise};
@@ -94,33 +97,69 @@ fn neither_a_snapshot_nor_a_policy_or_one_that_keeps_nothing_is_a_mistake() {
     assert_eq!(listed(&world), all);
 }
 
+/// Runs it at a terminal where somebody types `answer` when asked; returns the exit code and what
+/// was shown.
+fn at_terminal(world: &World, args: &str, answer: &str) -> (Option<i32>, String) {
+    let program = world.command();
+    let line = format!("{} {args}", program.get_program().to_str().expect("text"));
+    let mut script = std::process::Command::new("script");
+    let _ = script.args(["-qec", &line, "/dev/null"]).env_clear();
+    for (name, value) in program.get_envs() {
+        let _ = script.env(name, value.expect("set"));
+    }
+    let _ = script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = script.spawn().expect("started");
+    let mut typing = child.stdin.take();
+    let mut shown = Vec::new();
+    for byte in child.stdout.take().expect("a pipe").bytes() {
+        shown.push(byte.expect("read"));
+        if shown.ends_with(b"[y/N] ")
+            && let Some(mut typing) = typing.take()
+        {
+            // What was typed before the question is thrown away.
+            typing.write_all(format!("{answer}\n").as_bytes()).expect("typed");
+        }
+    }
+    let ended = child.wait().expect("ended");
+    (ended.code(), String::from_utf8_lossy(&shown).into_owned())
+}
+
 #[test]
-fn more_than_three_tenths_of_a_series_go_only_if_somebody_says_yes() {
+fn at_a_terminal_more_than_three_tenths_of_a_series_go_only_if_somebody_says_yes() {
     let world = World::new();
     let all = twelve(&world);
-    // Three of ten is not more than three tenths.
-    let little = ["forget", "--from", "h", "--keep-last", "7"];
-    assert_eq!(ids(&world.json(&little, 0), "forgotten"), all[..3]);
-    assert_eq!(listed(&world), all[3..]);
+    // Three of ten is not more than three tenths: nothing is asked, and so nothing answered.
+    let (code, shown) = at_terminal(&world, "forget --from h --keep-last 7", "n");
+    assert_eq!((code, listed(&world)), (Some(0), all[3..].to_vec()), "{shown}");
     // Three of seven is.
-    let much = ["forget", "--from", "h", "--keep-last", "4"];
-    let error = world.json(&much, 14)["error"].clone();
-    assert_eq!(error["kind"], "refused");
-    assert!(error["message"].as_str().is_some_and(|m| m.contains("3 of 7 of a on h")), "{error}");
-    assert!(error["hint"].as_str().is_some_and(|hint| hint.contains("--yes")), "{error}");
-    assert_eq!(world.vault(&much).code, 14);
-    assert_eq!(listed(&world), all[3..]);
-    let ran = world.vault(&[&much[..], &["--yes"]].concat());
-    assert_eq!(ran.lines(), ["forgot 3 of 7 of a on h"]);
-    assert_eq!(listed(&world), all[6..]);
-    assert_eq!(world.vault(&much).lines(), ["nothing to forget"]);
-    // One of one is all of it, by name too.
-    let by_name = ["forget", &all[9][..12], "other/b@2026-11-20T22:30"];
-    assert_eq!(world.vault(&by_name).code, 14, "one of two");
-    let ran = world.vault(&[&by_name[..], &["-y", "-q"]].concat());
+    let much = "forget --from h --keep-last 4";
+    let (code, shown) = at_terminal(&world, much, "n");
+    assert!(shown.contains("3 of 7 of a on h. Go on?"), "{shown}");
+    assert_eq!((code, listed(&world)), (Some(14), all[3..].to_vec()), "{shown}");
+    let (code, shown) = at_terminal(&world, &format!("{much} --yes"), "n");
+    assert!(!shown.contains("Go on?"), "{shown}");
+    assert_eq!((code, listed(&world)), (Some(0), all[6..].to_vec()), "{shown}");
+    // One of two is half of it, by name too.
+    let by_name = "forget other/b@2026-11-20T22:30";
+    let (code, shown) = at_terminal(&world, by_name, "y");
+    assert!(shown.contains("1 of 2 of b on other. Go on?"), "{shown}");
+    assert_eq!((code, listed(&world).len()), (Some(0), 5), "{shown}");
+}
+
+#[test]
+fn away_from_a_terminal_what_was_typed_is_obeyed() {
+    let world = World::new();
+    let all = twelve(&world);
+    let ran = world.vault(&["forget", "--from", "h", "--keep-last", "4"]);
+    assert_eq!(ran.lines(), ["forgot 6 of 10 of a on h"]);
+    let ran = world.vault(&["forget", &all[9][..12], "other/b@2026-11-20T22:30", "-q"]);
     assert_eq!(ran.lines(), [&all[9], &all[10]]);
     let left = [6, 7, 8, 11].map(|number: usize| all[number].clone());
     assert_eq!(listed(&world), left);
+    assert_eq!(
+        world.vault(&["forget", "--from", "h", "--keep-last", "3"]).lines(),
+        ["nothing to forget"]
+    );
 }
 
 #[test]
