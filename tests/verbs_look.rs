@@ -5,6 +5,7 @@ mod diff;
 mod dump;
 mod forget;
 mod ls;
+mod restore;
 mod snapshots;
 mod volumes;
 mod world;

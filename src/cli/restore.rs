@@ -12,6 +12,7 @@ use volume_vault::docker::Engine;
 use volume_vault::entry::{EntryPath, escape};
 use volume_vault::event::Observer;
 use volume_vault::format::{Item, ItemKind};
+use volume_vault::id::RecordHash;
 use volume_vault::near::{did_you_mean, near_names};
 use volume_vault::ops::restore::{
     Existing, Extra, RestoreReport, RestoreRun, VolumeRestore, VolumeState, plan_volume_restore,
@@ -98,6 +99,10 @@ pub(crate) struct RestoreArgs {
     /// Read back and compare what was written
     #[arg(long, conflicts_with = "tar")]
     pub(crate) verify: bool,
+
+    /// Refuse a repository without the backup that printed this head: an old copy of it
+    #[arg(long, value_name = "HEAD")]
+    pub(crate) expect_head: Option<RecordHash>,
 }
 
 pub(crate) fn run(args: RestoreArgs, context: &Context) -> Result<ExitCode, CliError> {
@@ -108,6 +113,11 @@ pub(crate) fn run(args: RestoreArgs, context: &Context) -> Result<ExitCode, CliE
     let selection = Selection::new(&args.include, &args.exclude).map_err(OpsError::from)?;
     let repo = open(context)?;
     let list = SnapshotList::load(&repo)?;
+    if let Some(head) = args.expect_head.filter(|head| !list.knows_head(head)) {
+        let message = format!("the repository does not have the backup with the head {head}");
+        return Err(CliError::new(Kind::RolledBack, message)
+            .hint("it is an older copy, or another repository than the one that was meant"));
+    }
     if !list.damaged.is_empty() {
         let count = list.damaged.len();
         context.output.remark(&format!(

@@ -264,6 +264,15 @@ impl SnapshotList {
             Some(_) => Err(RepoError::Ambiguous(format!("several snapshots start with {prefix}"))),
         }
     }
+
+    /// Whether the record of this head is there, or a tombstone of it that counts. Who was told a
+    /// head and does not find it looks at an older copy, even if this host has seen nothing before.
+    #[must_use]
+    pub fn knows_head(&self, head: &RecordHash) -> bool {
+        let live = self.snapshots.iter().map(|snapshot| &snapshot.head);
+        let forgotten = self.tombstones.last.values().map(|last| &last.record.record);
+        live.chain(forgotten).any(|known| known == head)
+    }
 }
 
 /// The hash of a record as it is stored.
