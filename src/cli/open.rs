@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use volume_vault::crypto::Key;
+use volume_vault::format::Bootstrap;
 use volume_vault::id::RepositoryId;
 use volume_vault::repo::{
     Dirs, InitOptions, RecoveryCode, Repository, Secret, add_slot, init, read_key_file,
@@ -80,23 +81,24 @@ pub(crate) fn open_store(context: &Context, choice: &Choice) -> Result<Arc<dyn S
 /// As [`open`], with a secret that is at hand.
 pub(crate) fn open_with(context: &Context, secret: &Secret) -> Result<Opened, CliError> {
     let store = open_store(context, &context.repository()?)?;
-    let _ = Repository::probe(&*store)?;
-    unlock_in(context, store, secret)
+    let head = Repository::probe(&*store)?;
+    unlock_in(context, store, head, secret)
 }
 
 fn open_in(context: &Context, choice: &Choice, store: Arc<dyn Store>) -> Result<Opened, CliError> {
-    let id = Repository::probe(&*store)?.repository;
-    let secret = to_secret(context.credentials(choice).existing(&id)?)?;
-    unlock_in(context, store, &secret)
+    let head = Repository::probe(&*store)?;
+    let secret = to_secret(context.credentials(choice).existing(&head.repository)?)?;
+    unlock_in(context, store, head, &secret)
 }
 
 fn unlock_in(
     context: &Context,
     store: Arc<dyn Store>,
+    head: Bootstrap,
     secret: &Secret,
 ) -> Result<Opened, CliError> {
     let (dirs, temporary) = dirs(context)?;
-    let repo = Repository::open(store, secret, &dirs);
+    let repo = Repository::open_probed(store, head, secret, &dirs);
     let opened = repo.map(|repo| Opened { repo: Arc::new(repo), temporary: temporary.clone() });
     if opened.is_err()
         && let Some(folder) = temporary

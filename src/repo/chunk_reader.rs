@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hashbrown::HashMap;
 
 use super::error::RepoError;
-use super::index::{Index, PackRef, Place};
+use super::index::{Index, PackInfo, PackRef, Place};
 use super::layout;
 use super::repository::Repository;
-use crate::crypto::Key;
+use super::tree_cache::WHOLE_MAX;
+use crate::crypto::{Key, digest};
 use crate::format::{FormatError, OpenedFrame, PackHeader, PackKind};
 use crate::id::{ChunkId, RecordHash};
 use crate::store::StoreError;
@@ -163,19 +164,78 @@ impl ChunkReader {
         let pack = self.index.pack(place.pack);
         let keys = self.pack_keys(place.pack)?;
         STORED.with_borrow_mut(|stored| {
-            stored.resize(place.frame_len as usize, 0);
-            let name = layout::pack(&pack.id);
-            let damaged =
-                |source| RepoError::Frame { pack: pack.id, offset: place.frame_offset, source };
-            let got = self.repo.store().get_range(&name, u64::from(place.frame_offset), stored);
-            got.map_err(|error| match error {
-                // Another copy may do, as well as where the pack was cut short since it was listed,
-                // or the index is wrong about it.
-                StoreError::NotFound(_) => RepoError::Gone { pack: pack.id },
-                StoreError::Size { .. } => damaged(FormatError::damaged(pack.kind.name(), error)),
-                other => other.into(),
-            })?;
-            frame.open(&keys.1, &keys.0, place.frame_offset, stored).map_err(damaged)
+            if pack.kind == PackKind::Tree && self.repo.trees().is_on() {
+                return self.open_tree_frame(place, &pack, &keys, stored, frame);
+            }
+            self.fetch_frame(place, &pack, stored)?;
+            frame.open(&keys.1, &keys.0, place.frame_offset, stored).map_err(|source| {
+                RepoError::Frame { pack: pack.id, offset: place.frame_offset, source }
+            })
+        })
+    }
+
+    /// Opens a frame of a tree pack as this host has it, or else as the store does.
+    fn open_tree_frame(
+        &self,
+        place: &Place,
+        pack: &PackInfo,
+        keys: &(PackHeader, Key),
+        stored: &mut Vec<u8>,
+        frame: &mut OpenedFrame,
+    ) -> Result<(), RepoError> {
+        let (trees, at) = (self.repo.trees(), place.frame_offset);
+        stored.resize(place.frame_len as usize, 0);
+        // What does not open was never kept, or is damaged: it is fetched and written over.
+        if trees.read(&pack.id, u64::from(at), stored)
+            && frame.open(&keys.1, &keys.0, at, stored).is_ok()
+        {
+            return Ok(());
+        }
+        if let Some(bytes) = self.fetch_whole(pack)
+            && let Some(bytes) = bytes.get(at as usize..at as usize + place.frame_len as usize)
+            && frame.open(&keys.1, &keys.0, at, bytes).is_ok()
+        {
+            return Ok(());
+        }
+        self.fetch_frame(place, pack, stored)?;
+        let opened = frame.open(&keys.1, &keys.0, at, stored);
+        opened.map_err(|source| RepoError::Frame { pack: pack.id, offset: at, source })?;
+        trees.keep(&pack.id, u64::from(at), stored);
+        Ok(())
+    }
+
+    /// A pack that is small and whose bytes have its name, which is kept from now on.
+    fn fetch_whole(&self, pack: &PackInfo) -> Option<Vec<u8>> {
+        if pack.size > WHOLE_MAX {
+            return None;
+        }
+        let mut bytes = vec![0; usize::try_from(pack.size).unwrap_or_default()];
+        let read = self.repo.store().get_range(&layout::pack(&pack.id), 0, &mut bytes);
+        let is_sound = read.is_ok() && digest(&bytes) == *pack.id.as_bytes();
+        is_sound.then(|| {
+            self.repo.trees().keep(&pack.id, 0, &bytes);
+            bytes
+        })
+    }
+
+    fn fetch_frame(
+        &self,
+        place: &Place,
+        pack: &PackInfo,
+        stored: &mut Vec<u8>,
+    ) -> Result<(), RepoError> {
+        stored.resize(place.frame_len as usize, 0);
+        let offset = place.frame_offset;
+        let got = self.repo.store().get_range(&layout::pack(&pack.id), u64::from(offset), stored);
+        got.map_err(|error| match error {
+            // Another copy may do, as well as where the pack was cut short since it was listed, or
+            // the index is wrong about it.
+            StoreError::NotFound(_) => RepoError::Gone { pack: pack.id },
+            StoreError::Size { .. } => {
+                let source = FormatError::damaged(pack.kind.name(), error);
+                RepoError::Frame { pack: pack.id, offset, source }
+            }
+            other => other.into(),
         })
     }
 
@@ -185,7 +245,7 @@ impl ChunkReader {
             return Ok(keys.clone());
         }
         let pack = self.index.pack(number);
-        let seal_hash = RecordHash::new(crate::crypto::digest(pack.seal.as_bytes()));
+        let seal_hash = RecordHash::new(digest(pack.seal.as_bytes()));
         let known = lock(&self.secrets).get(&seal_hash).cloned();
         let secret = match known {
             Some(secret) => secret,

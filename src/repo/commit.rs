@@ -15,7 +15,8 @@ use super::layout;
 use super::packer::RunKeys;
 use super::reach::reach;
 use super::repository::Repository;
-use super::snapshots::record_hash;
+use super::side_by_side::both;
+use super::snapshots::{SnapshotList, note_stored, record_hash};
 use super::state::{Head, LockedState};
 use super::tombstones::is_expired;
 use crate::crypto::random_bytes;
@@ -76,6 +77,18 @@ impl Session {
         })
     }
 
+    /// Lists the snapshots, and does B1; at once where the store is far, since neither needs what
+    /// the other finds.
+    ///
+    /// Errors: of [`SnapshotList::load`], else of [`Session::begin`].
+    pub fn begin_beside_list(
+        repo: &Arc<Repository>,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<(SnapshotList, Self), RepoError> {
+        let is_far = repo.store().is_far();
+        both(is_far, || SnapshotList::load(repo), || Self::begin(repo, observer))
+    }
+
     /// The index as B1 found it, with what this run adds.
     #[must_use]
     pub fn index(&self) -> &Arc<Index> {
@@ -103,7 +116,8 @@ impl Session {
         body: &SnapshotBody,
         options: WriterOptions,
     ) -> Result<Committed, RepoError> {
-        let (head, mut stored_bytes) = self.put_pending(body)?;
+        let (record, head, mut stored_bytes) = self.put_pending(body)?;
+        let record_len = stored_bytes;
         // What a damaged pack holds is stored again like what a condemned one holds.
         let doubtful = self.is_condemned()? || self.index.relies_on_distrusted();
         stored_bytes += self.hold(body, options, doubtful).map_err(|error| self.swept(error))?;
@@ -112,6 +126,7 @@ impl Session {
         self.repo.store().put(&layout::ok(&self.snapshot), &payload)?;
         stored_bytes += payload.len();
         self.check_not_expired()?;
+        note_stored(&self.repo, &record, head, body, (record_len, payload.len()));
         Ok(Committed { snapshot: self.snapshot, head, stored_bytes })
     }
 
@@ -141,7 +156,10 @@ impl Session {
 
     /// B3. The state names the record before it is stored, so that a crash between the two leaves
     /// no doubt which record the next one follows.
-    fn put_pending(&self, body: &SnapshotBody) -> Result<(RecordHash, u64), RepoError> {
+    fn put_pending(
+        &self,
+        body: &SnapshotBody,
+    ) -> Result<(PendingRecord, RecordHash, u64), RepoError> {
         let mut locked = LockedState::open(&self.repo)?;
         let mut last = locked.state.last;
         if let Some(tentative) = locked.state.tentative.take() {
@@ -182,7 +200,7 @@ impl Session {
         let writer = locked.state.writer;
         let _ = locked.state.heads.insert(writer, head);
         locked.save()?;
-        Ok((hash, payload.len()))
+        Ok((record, hash, payload.len()))
     }
 
     /// B4: whether a condemn record that appeared since names a pack this run relies on.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use hashbrown::HashMap;
 
+use super::cache_files::make_private_dir;
 use super::error::RepoError;
 use super::index_files::{
     merge, merge_records, merge_small, open_tables, open_written, remove, sort_for_merge,
@@ -133,7 +134,8 @@ impl Index {
         listing: &Listing,
         fetch: impl Fn(&SegmentId) -> Result<SegmentRecord, RepoError>,
     ) -> Result<Self, RepoError> {
-        std::fs::create_dir_all(dir).map_err(RepoError::local("create", dir))?;
+        // A cache that cannot be made is none: tables are in memory then.
+        let _ = make_private_dir(dir);
         let (condemned, sound): (BTreeSet<_>, BTreeSet<_>) =
             listing.segments.iter().partition(|id| listing.condemned_segments.contains(*id));
         let (mut tables, mut doomed) = open_tables(dir, &sound, &condemned)?;
@@ -365,7 +367,7 @@ impl Index {
         remove(&tables, &merged);
         // Their filters are given back before that of the merged table is read.
         drop(tables);
-        state.adopt(open_written(&merged)?, false, |_| true);
+        state.adopt(open_written(merged)?, false, |_| true);
         Ok(())
     }
 

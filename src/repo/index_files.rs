@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 
 use super::error::RepoError;
 use super::index_table::{Record, Table, TableError, TablePack};
-use super::index_table_writer::TableWriter;
+use super::index_table_writer::{TableWriter, Written};
 use crate::crypto::digest;
 use crate::format::SegmentRecord;
 use crate::id::{PackId, SegmentId, hex};
@@ -31,8 +31,10 @@ pub(super) fn open_tables(
     condemned: &BTreeSet<SegmentId>,
 ) -> Result<(Vec<Table>, Vec<Table>), RepoError> {
     let mut found = Vec::new();
-    for file in std::fs::read_dir(dir).map_err(RepoError::local("list", dir))? {
-        let path = file.map_err(RepoError::local("list", dir))?.path();
+    // A directory that is not there, or cannot be listed, holds none.
+    for path in
+        std::fs::read_dir(dir).into_iter().flatten().filter_map(|file| Some(file.ok()?.path()))
+    {
         if path.extension().is_none_or(|extension| extension != "table") {
             continue;
         }
@@ -85,10 +87,6 @@ pub(super) fn write_table(
         }
     }
     records.sort_unstable_by_key(|record| record.prefix);
-    let path = table_path(dir, segments);
-    let mut writer = TableWriter::create(&path)?;
-    records.iter().try_for_each(|record| writer.push(record))?;
-    drop(records);
     let seals: Vec<_> = record.seals.iter().cloned().map(Arc::new).collect();
     let packs: Vec<_> = record
         .packs
@@ -101,16 +99,40 @@ pub(super) fn write_table(
             seal: seals[pack.seal].clone(),
         })
         .collect();
-    writer.finish(segments, &packs)?;
-    open_written(&path)
+    let path = table_path(dir, segments);
+    let written = write_anywhere(&path, records.len() as u64, |mut writer| {
+        records.iter().try_for_each(|record| writer.push(record))?;
+        writer.finish(segments, &packs)
+    })?;
+    drop(records);
+    open_written(written)
+}
+
+/// Writes a table of so many records as a file, or in memory if no file can be written: a cache
+/// that is full costs memory and time, and nothing else while there is enough of both.
+fn write_anywhere(
+    path: &Path,
+    records: u64,
+    write: impl Fn(TableWriter) -> Result<Written, RepoError>,
+) -> Result<Written, RepoError> {
+    match TableWriter::create(path).and_then(&write) {
+        Err(error @ RepoError::Local { .. }) => {
+            match TableWriter::create_in_memory(path, records) {
+                Some(writer) => write(writer),
+                None => Err(error),
+            }
+        }
+        written => written,
+    }
 }
 
 /// Opens a table that was written just now.
-pub(super) fn open_written(path: &Path) -> Result<Table, RepoError> {
-    Table::open(path).map_err(|error| match error {
-        TableError::Io(source) => RepoError::local("read", path)(source),
+pub(super) fn open_written(written: Written) -> Result<Table, RepoError> {
+    let path = written.path.clone();
+    Table::open_written(written).map_err(|error| match error {
+        TableError::Io(source) => RepoError::local("read", &path)(source),
         TableError::Damaged => {
-            RepoError::local("read", path)(std::io::Error::other("it does not read back"))
+            RepoError::local("read", &path)(std::io::Error::other("it does not read back"))
         }
     })
 }
@@ -141,14 +163,14 @@ pub(super) fn merge_small(dir: &Path, mut tables: Vec<Table>) -> Result<Vec<Tabl
     remove(&tables, &merged);
     // Their filters are given back before that of the merged table is read.
     drop(tables);
-    large.push(open_written(&merged)?);
+    large.push(open_written(merged)?);
     Ok(large)
 }
 
-/// Removes the files of tables that were merged.
-pub(super) fn remove<T: AsRef<Table>>(tables: &[T], merged: &Path) {
+/// Removes the files of tables that were merged; those of a table in memory are still of use.
+pub(super) fn remove<T: AsRef<Table>>(tables: &[T], merged: &Written) {
     for table in tables {
-        if table.as_ref().path() != merged {
+        if table.as_ref().path() != merged.path && merged.memory.is_none() {
             let _ = std::fs::remove_file(table.as_ref().path());
         }
     }
@@ -178,15 +200,16 @@ impl Cursor<'_> {
     }
 }
 
-/// Writes the table that holds what these hold; returns where it lies.
-pub(super) fn merge<T: AsRef<Table>>(dir: &Path, tables: &[T]) -> Result<PathBuf, RepoError> {
+/// Writes the table that holds what these hold.
+pub(super) fn merge<T: AsRef<Table>>(dir: &Path, tables: &[T]) -> Result<Written, RepoError> {
     let tables = tables.iter().map(AsRef::as_ref);
     let mut segments: Vec<_> = tables.clone().flat_map(Table::segments).copied().collect();
     segments.sort_unstable();
     segments.dedup();
     let mut packs: Vec<TablePack> = Vec::new();
     let mut numbers: HashMap<PackId, u32> = HashMap::new();
-    let mut sources = Vec::new();
+    let mut sources: Vec<(&Table, Vec<u32>)> = Vec::new();
+    let records = tables.clone().map(Table::records).sum();
     for table in tables {
         let mapped = table.packs().iter().map(|pack| {
             *numbers.entry(pack.id).or_insert_with(|| {
@@ -197,10 +220,10 @@ pub(super) fn merge<T: AsRef<Table>>(dir: &Path, tables: &[T]) -> Result<PathBuf
         sources.push((table, mapped.collect()));
     }
     let path = table_path(dir, &segments);
-    let mut writer = TableWriter::create(&path)?;
-    merge_records(sources, |record| writer.push(&record))?;
-    writer.finish(&segments, &packs)?;
-    Ok(path)
+    write_anywhere(&path, records, |mut writer| {
+        merge_records(sources.clone(), |record| writer.push(&record))?;
+        writer.finish(&segments, &packs)
+    })
 }
 
 /// Calls `each` with the records of all tables in order, with packs numbered as each table is told.

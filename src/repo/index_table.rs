@@ -17,6 +17,7 @@ use std::sync::Arc;
 use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
 
 use super::error::RepoError;
+use super::index_table_writer::{MemoryShare, Written};
 use crate::codec::{WireError, WireReader};
 use crate::crypto::{RunSeal, digest};
 use crate::format::PackKind;
@@ -63,6 +64,8 @@ pub(super) struct Table {
     fingerprints: Vec<u8>,
     segments: Vec<SegmentId>,
     packs: Vec<TablePack>,
+    /// What it takes of the memory for tables, if it is no file of a directory.
+    _share: Option<MemoryShare>,
 }
 
 /// Neighbouring pages and the filter of their keys. No key stands in two blocks.
@@ -99,7 +102,18 @@ impl AsRef<Self> for Table {
 impl Table {
     /// Opens a table and checks all of it but its pages.
     pub(super) fn open(path: &Path) -> Result<Self, TableError> {
-        let file = File::open(path)?;
+        Self::open_file(path, File::open(path)?, None)
+    }
+
+    /// Opens a table that was written just now.
+    pub(super) fn open_written(written: Written) -> Result<Self, TableError> {
+        match written.memory {
+            None => Self::open(&written.path),
+            Some((file, share)) => Self::open_file(&written.path, file, Some(share)),
+        }
+    }
+
+    fn open_file(path: &Path, file: File, share: Option<MemoryShare>) -> Result<Self, TableError> {
         let len = file.metadata()?.len();
         let footer_at = len.checked_sub(FOOTER_LEN as u64).ok_or(TableError::Damaged)?;
         let mut footer = [0; FOOTER_LEN];
@@ -129,7 +143,8 @@ impl Table {
         let packs = open_packs(&mut reader, tail.len())?;
         reader.finish()?;
         let path = path.to_owned();
-        Ok(Self { path, file, records, fences, blocks, fingerprints, segments, packs })
+        let _share = share;
+        Ok(Self { path, file, records, fences, blocks, fingerprints, segments, packs, _share })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -375,7 +390,7 @@ mod tests {
         let (id, kind, salt) = (PackId::new([2; 32]), PackKind::Tree, [4; 32]);
         let pack = TablePack { id, kind, size: 9, salt, seal: Arc::new(seal) };
         let packs = vec![pack; 3];
-        writer.finish(&[SegmentId::new([3; 32])], &packs).expect("it finishes");
+        let _ = writer.finish(&[SegmentId::new([3; 32])], &packs).expect("it finishes");
         let table = Table::open(&path).expect("it reads back");
         assert_eq!(table.packs(), packs);
         table

@@ -7,10 +7,12 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use xorf::{BinaryFuse8, DmaSerializable};
 
+use super::cache_files::create_private;
 use super::error::RepoError;
 use super::index_table::{
     DESCRIPTOR_LEN, MAGIC, PAGE_LEN, PAGE_RECORDS, RECORD_LEN, Record, TablePack, checksum, key_of,
@@ -29,7 +31,9 @@ const FILTER_KEYS_MIN: usize = 256;
 /// Writes records that come in ascending order of their prefix.
 pub(super) struct TableWriter {
     path: PathBuf,
-    temporary: PathBuf,
+    /// What the file is called until it is whole; none for one that has no name.
+    temporary: Option<PathBuf>,
+    share: Option<MemoryShare>,
     file: BufWriter<File>,
     block_keys: usize,
     page: Vec<u8>,
@@ -50,13 +54,30 @@ impl TableWriter {
         Self::with_block_keys(path, BLOCK_KEYS)
     }
 
+    /// Starts a table of so many records that is kept in memory, since no file could be written
+    /// at `path`; none if such tables would take too much of it.
+    pub(super) fn create_in_memory(path: &Path, records: u64) -> Option<Self> {
+        // Filters, fences and packs come on top: a third at most.
+        let share = MemoryShare::take(records * RECORD_LEN as u64 / 3 * 4)?;
+        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        let file = rustix::fs::memfd_create("vault-index", flags).ok()?;
+        let mut writer = Self::start(path, None, file.into(), BLOCK_KEYS);
+        writer.share = Some(share);
+        Some(writer)
+    }
+
     /// As [`TableWriter::create`], with blocks of so many keys.
     pub(super) fn with_block_keys(path: &Path, block_keys: usize) -> Result<Self, RepoError> {
         let temporary = path.with_extension(format!("tmp-{}", hex(&fresh_salt()?[..8])));
-        let file = File::create_new(&temporary).map_err(RepoError::local("create", &temporary))?;
-        Ok(Self {
+        let file = create_private(&temporary).map_err(RepoError::local("create", &temporary))?;
+        Ok(Self::start(path, Some(temporary), file, block_keys))
+    }
+
+    fn start(path: &Path, temporary: Option<PathBuf>, file: File, block_keys: usize) -> Self {
+        Self {
             path: path.to_owned(),
             temporary,
+            share: None,
             file: BufWriter::with_capacity(1 << 18, file),
             block_keys,
             page: Vec::with_capacity(PAGE_LEN),
@@ -67,7 +88,7 @@ impl TableWriter {
             blocks: Vec::new(),
             block_count: 0,
             last: None,
-        })
+        }
     }
 
     /// Adds a record.
@@ -136,7 +157,7 @@ impl TableWriter {
         mut self,
         segments: &[SegmentId],
         packs: &[TablePack],
-    ) -> Result<(), RepoError> {
+    ) -> Result<Written, RepoError> {
         if self.block_pages > 0 || !self.page.is_empty() {
             self.end_block()?;
         }
@@ -160,16 +181,54 @@ impl TableWriter {
             self.file.write_all(&tail)?;
             self.file.write_all(&footer)?;
             self.file.flush()?;
+            let Some(temporary) = &self.temporary else {
+                return Ok(Some(self.file.get_ref().try_clone()?));
+            };
             self.file.get_ref().sync_data()?;
-            std::fs::rename(&self.temporary, &self.path)
+            std::fs::rename(temporary, &self.path).map(|()| None)
         })();
-        done.map_err(RepoError::local("write", &self.path))
+        let file = done.map_err(RepoError::local("write", &self.path))?;
+        let memory = file.zip(self.share.take());
+        Ok(Written { path: self.path.clone(), memory })
+    }
+}
+
+/// A table that was written: a file at a path, or one in memory that stands for it.
+pub(super) struct Written {
+    /// Where it lies, or should.
+    pub(super) path: PathBuf,
+    /// The file that has no name.
+    pub(super) memory: Option<(File, MemoryShare)>,
+}
+
+/// Memory that tables of this process take, in bytes.
+static IN_MEMORY: AtomicU64 = AtomicU64::new(0);
+
+/// So much may they take: three million chunks.
+const IN_MEMORY_MAX: u64 = 128 << 20;
+
+/// The part of one table, given back when the table is dropped.
+pub(super) struct MemoryShare(u64);
+
+impl MemoryShare {
+    fn take(len: u64) -> Option<Self> {
+        let taken = IN_MEMORY.fetch_add(len, Ordering::Relaxed);
+        let share = Self(len);
+        (taken + len <= IN_MEMORY_MAX).then_some(share)
+    }
+}
+
+impl Drop for MemoryShare {
+    fn drop(&mut self) {
+        let _ = IN_MEMORY.fetch_sub(self.0, Ordering::Relaxed);
     }
 }
 
 impl Drop for TableWriter {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.temporary);
+        if let Some(temporary) = &self.temporary {
+            let _ = std::fs::remove_file(temporary);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 
+use super::cache_files::make_private_dir;
 use super::error::RepoError;
 use super::index::{Index, Listing, segment_ids};
 use super::layout;
@@ -21,7 +22,8 @@ use crate::format::{CondemnRecord, PackDirectory, PackHeader, PackKind, SegmentR
 use crate::id::{PackId, SegmentId, hex};
 use crate::store::{Listed, ObjectName, StoreError};
 
-const FOLDER_PREFIX: &str = "inventory-";
+/// First part of the names of such folders.
+pub(super) const FOLDER_PREFIX: &str = "inventory-";
 
 /// A pack as a segment names it.
 #[derive(Debug, Clone)]
@@ -76,7 +78,7 @@ pub struct Inventory {
     pub segment_bytes: u64,
     /// Segments and condemn records that cannot be read, and why.
     pub damaged: Vec<(ObjectName, RepoError)>,
-    _folder: Folder,
+    _folder: Option<Folder>,
 }
 
 impl Inventory {
@@ -121,7 +123,10 @@ impl Inventory {
         condemns: impl Iterator<Item = CondemnRecord>,
         damaged: Vec<(ObjectName, RepoError)>,
     ) -> Result<Self, RepoError> {
-        let folder = Folder::make(&repo.dirs().cache)?;
+        // Without it the tables are in memory.
+        let folder = Folder::make(&repo.dirs().cache);
+        let nowhere = PathBuf::from("/dev/null/none");
+        let place = folder.as_ref().map_or(nowhere, |folder| folder.path.clone());
         let mut listing = Listing { segments: segment_ids(segments), ..Listing::default() };
         let (mut listed, mut written) = (BTreeMap::new(), HashMap::new());
         for object in packs {
@@ -141,7 +146,7 @@ impl Inventory {
             .filter_map(|object| Some((layout::id_of(&object.name, "")?, object.size)))
             .collect();
         let found = RefCell::new((damaged, BTreeMap::new(), BTreeMap::new()));
-        let index = Index::load(&folder.path, &listing, |id| {
+        let index = Index::load(&place, &listing, |id| {
             let condemned = listing.condemned_segments.contains(id);
             let (damaged, known, contents) = &mut *found.borrow_mut();
             match repo.read_segment(id) {
@@ -174,7 +179,7 @@ impl Inventory {
             segments: segments.len() as u64,
             segment_bytes: segments.iter().map(|object| object.size).sum(),
             damaged,
-            _folder: folder,
+            _folder: folder.ok(),
         })
     }
 
@@ -263,7 +268,7 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn make(cache: &Path) -> Result<Self, RepoError> {
-        std::fs::create_dir_all(cache).map_err(RepoError::local("create", cache))?;
+        make_private_dir(cache).map_err(RepoError::local("create", cache))?;
         remove_left_behind(cache);
         let name = format!("{FOLDER_PREFIX}{}", hex(&random_bytes::<8>()?));
         let path = cache.join(name);

@@ -3,6 +3,7 @@
 //! Floor 4. All reads verify; all writes go in the order packs, index, snapshot, so that a crash
 //! anywhere leaves garbage and never damage.
 
+mod cache_files;
 mod chunk_reader;
 mod chunk_writer;
 mod collect;
@@ -21,6 +22,7 @@ mod layout;
 mod pack_reader;
 mod packer;
 mod reach;
+mod record_cache;
 mod recovery_code;
 mod repository;
 mod run_secrets;
@@ -31,6 +33,7 @@ mod state;
 mod take_back;
 mod tombstones;
 mod tree_builder;
+mod tree_cache;
 mod tree_diff;
 mod tree_walk;
 

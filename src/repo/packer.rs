@@ -277,6 +277,9 @@ fn store_pack(repo: &Repository, full: FullPack) -> Result<SegmentPack, RepoErro
     let id = PackId::new(hasher.finish());
     repo.store().put(&layout::pack(&id), &payload)?;
     let (kind, size, salt) = (header.kind(), payload.len(), *header.salt());
+    if kind == PackKind::Tree {
+        repo.trees().keep_whole(&id, &payload);
+    }
     Ok(SegmentPack { id, kind, size, seal: 0, salt, directory })
 }
 

@@ -3,12 +3,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::cache_files::{make_private_dir, read_private, write_private};
 use super::error::RepoError;
 use super::index::{Index, Listing, segment_id, segment_ids};
 use super::keyring::Keyring;
 use super::layout;
+use super::record_cache::RecordCache;
 use super::run_secrets::RunSecrets;
-use super::slots::{Secret, unlock};
+use super::side_by_side::{both, side_by_side};
+use super::slots::{Secret, unlock, unlock_with};
+use super::tree_cache::TreeCache;
 use crate::codec::Splitter;
 use crate::crypto::{Key, Payload};
 use crate::format::{
@@ -21,7 +25,7 @@ use crate::store::{Listed, ObjectName, Store, StoreError};
 /// Where a host keeps what it can make again, and what it remembers.
 #[derive(Debug, Clone)]
 pub struct Dirs {
-    /// Index tables. May be lost at the cost of time.
+    /// Index tables, records, parts of trees. May be lost at the cost of time.
     pub cache: PathBuf,
     /// Heads of writers and this host's own writer id.
     pub state: PathBuf,
@@ -39,6 +43,8 @@ pub struct Repository {
     dirs: Dirs,
     pool: rayon::ThreadPool,
     run_secrets: RunSecrets,
+    records: RecordCache,
+    trees: TreeCache,
 }
 
 impl Repository {
@@ -64,12 +70,34 @@ impl Repository {
     ///
     /// Errors: [`RepoError::NoRepository`], [`RepoError::WrongKey`], [`RepoError::Object`].
     pub fn open(store: Arc<dyn Store>, secret: &Secret, dirs: &Dirs) -> Result<Self, RepoError> {
-        let Bootstrap { repository: id, read_only_because } = Self::probe(&*store)?;
-        let (master, slot) = unlock(&*store, &id, secret)?;
-        let keyring = Keyring::new(&master);
-        let config = read_config(&*store, &id, &keyring)?;
+        let head = Self::probe(&*store)?;
+        Self::open_probed(store, head, secret, dirs)
+    }
+
+    /// As [`Repository::open`], where [`Repository::probe`] was asked before.
+    ///
+    /// Errors: as [`Repository::open`].
+    pub fn open_probed(
+        store: Arc<dyn Store>,
+        head: Bootstrap,
+        secret: &Secret,
+        dirs: &Dirs,
+    ) -> Result<Self, RepoError> {
+        let Bootstrap { repository: id, read_only_because } = head;
         let folder = id.to_string();
         let dirs = Dirs { cache: dirs.cache.join(&folder), state: dirs.state.join(&folder) };
+        // A cache that cannot be made is none.
+        let _ = make_private_dir(&dirs.cache);
+        let is_far = store.is_far();
+        let ((master, slot), configs) = both(
+            is_far,
+            || unlock_here(&*store, &id, secret, &dirs),
+            || store.list(layout::CONFIG).map_err(RepoError::from),
+        )?;
+        let keyring = Keyring::new(&master);
+        let records = RecordCache::load(&dirs.cache, id, &keyring);
+        let config = read_config(&*store, &id, &keyring, &records, &configs)?;
+        let trees = TreeCache::new(&dirs.cache, is_far);
         let pool = rayon::ThreadPoolBuilder::new()
             .thread_name(|n| format!("vault-cpu-{n}"))
             // The job's channel closes, which its owner reports: nothing is acknowledged.
@@ -90,6 +118,8 @@ impl Repository {
             dirs,
             pool,
             run_secrets,
+            records,
+            trees,
         })
     }
 
@@ -153,6 +183,23 @@ impl Repository {
         &self.run_secrets
     }
 
+    /// What is known of small objects.
+    pub(super) fn records(&self) -> &RecordCache {
+        &self.records
+    }
+
+    /// What is kept of tree packs.
+    pub(super) fn trees(&self) -> &TreeCache {
+        &self.trees
+    }
+
+    /// From now on reads all from the store but the index tables: whoever looks for damage, or
+    /// deletes, must see what is there.
+    pub fn read_only_the_store(&self) {
+        self.records.turn_off();
+        self.trees.turn_off();
+    }
+
     /// The threads for work on the processor. No job on them may block.
     #[must_use]
     pub fn pool(&self) -> &rayon::ThreadPool {
@@ -175,20 +222,34 @@ impl Repository {
     ///
     /// Errors: [`RepoError::Object`] for a segment or condemn record that cannot be read.
     pub fn load_index(&self) -> Result<Index, RepoError> {
-        let condemned = self.condemn_records(&Default::default())?;
-        self.load_index_without(&condemned)
+        let is_far = self.store.is_far();
+        let list = |folder| self.store.list(folder).map_err(RepoError::from);
+        let (condemned, (segments, packs)) = both(
+            is_far,
+            || self.condemn_records(&Default::default()),
+            || both(is_far, || list(layout::INDEX), || list(layout::PACKS)),
+        )?;
+        self.index_of(&condemned, &segments, &packs)
     }
 
-    /// As [`Repository::load_index`], with condemn records that were read before.
+    /// As [`Repository::load_index`], with condemn records that were read before; lists segments,
+    /// then packs.
     pub(super) fn load_index_without(
         &self,
         condemned: &[(ObjectName, CondemnRecord)],
     ) -> Result<Index, RepoError> {
-        let mut listing = Listing {
-            segments: segment_ids(&self.store.list(layout::INDEX)?),
-            ..Listing::default()
-        };
+        let segments = self.store.list(layout::INDEX)?;
         let packs = self.store.list(layout::PACKS)?;
+        self.index_of(condemned, &segments, &packs)
+    }
+
+    fn index_of(
+        &self,
+        condemned: &[(ObjectName, CondemnRecord)],
+        segments: &[Listed],
+        packs: &[Listed],
+    ) -> Result<Index, RepoError> {
+        let mut listing = Listing { segments: segment_ids(segments), ..Listing::default() };
         let sized = |pack: &Listed| Some((layout::id_of(&pack.name, "")?, pack.size));
         listing.packs = packs.iter().filter_map(sized).collect();
         for (_, record) in condemned {
@@ -218,15 +279,24 @@ impl Repository {
         &self,
         known: &std::collections::BTreeSet<ObjectName>,
     ) -> Result<Vec<(ObjectName, CondemnRecord)>, RepoError> {
-        let mut records = Vec::new();
-        for object in self.store.list(layout::GC)? {
-            if known.contains(&object.name) || !object.name.base().ends_with(".condemn") {
-                continue;
+        let listed = self.store.list(layout::GC)?;
+        let wanted = |object: &Listed| {
+            !known.contains(&object.name) && object.name.base().ends_with(".condemn")
+        };
+        let wanted: Vec<Listed> = listed.into_iter().filter(wanted).collect();
+        let read = side_by_side(self.store.is_far(), &wanted, |object| {
+            let noted = self.records.get(object);
+            if let Some(record) = noted.and_then(|value| CondemnRecord::decode(&value).ok()) {
+                return Ok(Some(record));
             }
-            let Some(record) = self.read_condemn(&object.name)? else { continue };
-            records.push((object.name, record));
-        }
-        Ok(records)
+            let record = self.read_condemn(&object.name)?;
+            if let Some(record) = &record {
+                self.records.note(object, record.encode());
+            }
+            Ok::<_, RepoError>(record)
+        })?;
+        let named = wanted.into_iter().zip(read);
+        Ok(named.filter_map(|(object, record)| Some((object.name, record?))).collect())
     }
 
     /// Reads a condemn record; none if the owner did not sign it.
@@ -266,6 +336,12 @@ impl Repository {
     }
 }
 
+impl Drop for Repository {
+    fn drop(&mut self) {
+        self.records.save(&self.keyring);
+    }
+}
+
 impl std::fmt::Debug for Repository {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Repository({} in {})", self.id.short(), self.store.location())
@@ -286,15 +362,43 @@ fn open_owned(
     }
 }
 
+/// Where the store is far, the slot that opened last is tried before others are listed.
+fn unlock_here(
+    store: &dyn Store,
+    id: &RepositoryId,
+    secret: &Secret,
+    dirs: &Dirs,
+) -> Result<(Key, SlotId), RepoError> {
+    if !store.is_far() {
+        return unlock(store, id, secret);
+    }
+    let path = dirs.cache.join("slot");
+    let text = read_private(&path, 2 * SlotId::LEN as u64).unwrap_or_default();
+    if let Some(slot) = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok())
+        && let Ok(master) = unlock_with(store, id, secret, &slot)
+    {
+        return Ok((master, slot));
+    }
+    let (master, slot) = unlock(store, id, secret)?;
+    let _ = write_private(&path, slot.to_string().as_bytes());
+    Ok((master, slot))
+}
+
 /// The configuration of the highest sequence. A listing that lost it is caught by its absence.
 fn read_config(
     store: &dyn Store,
     id: &RepositoryId,
     keyring: &Keyring,
+    records: &RecordCache,
+    listed: &[Listed],
 ) -> Result<Config, RepoError> {
     let mut newest = None;
-    for object in store.list(layout::CONFIG)? {
+    for object in listed {
         if object.name.base().parse::<u64>().is_err() {
+            continue;
+        }
+        if let Some(noted) = records.get(object) {
+            newest = Some(Config::decode(&noted).map_err(RepoError::object(&object.name))?);
             continue;
         }
         let bytes = store.get(&object.name, Config::BYTES_MAX)?;
@@ -309,6 +413,7 @@ fn read_config(
             let error = FormatError::damaged("configuration", why);
             return Err(RepoError::object(&object.name)(error));
         }
+        records.note(object, message);
         newest = Some(config);
     }
     newest.ok_or_else(|| {

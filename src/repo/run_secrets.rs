@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use hashbrown::HashMap;
 use zeroize::Zeroizing;
 
+use super::cache_files::{read_private, write_private};
 use super::error::RepoError;
 use super::repository::Repository;
 use crate::crypto::{Key, RunSeal, digest};
@@ -35,8 +36,8 @@ pub(super) struct RunSecrets(Mutex<Known>);
 struct Known {
     is_loaded: bool,
     fresh: usize,
-    /// By the hash of the seal: the secret, and whether it was asked for.
-    secrets: HashMap<[u8; 32], (Key, bool)>,
+    /// By the hash of the seal.
+    secrets: HashMap<[u8; 32], Key>,
 }
 
 impl RunSecrets {
@@ -50,28 +51,27 @@ impl Repository {
     ///
     /// Errors: [`RepoError::RunSeal`].
     pub(super) fn run_secret(&self, seal: &RunSeal) -> Result<Key, RepoError> {
+        self.load_run_secrets();
         let hash = digest(seal.as_bytes());
-        if let Some((secret, used)) = self.run_secrets().lock().secrets.get_mut(&hash) {
-            *used = true;
+        if let Some(secret) = self.run_secrets().lock().secrets.get(&hash) {
             return Ok(secret.clone());
         }
         let secret = self.keyring().restore().open(seal, self.id().as_bytes())?;
         let mut known = self.run_secrets().lock();
-        if known.secrets.insert(hash, (secret.clone(), true)).is_none() {
+        if known.secrets.insert(hash, secret.clone()).is_none() {
             known.fresh += 1;
         }
         Ok(secret)
     }
 
     /// Takes in what the cache holds; nothing, if it cannot be read.
-    pub(super) fn load_run_secrets(&self) {
+    fn load_run_secrets(&self) {
         let mut known = self.run_secrets().lock();
         if std::mem::replace(&mut known.is_loaded, true) {
             return;
         }
         let path = self.run_secrets_path();
-        let short = std::fs::metadata(&path).is_ok_and(|found| found.len() <= FILE_LEN_MAX);
-        let Some(bytes) = short.then(|| std::fs::read(&path).ok()).flatten() else { return };
+        let Some(bytes) = read_private(&path, FILE_LEN_MAX) else { return };
         let name = ObjectName::parse("run-secrets").expect("because it is a valid name");
         let Ok(message) = self.open_signed(ObjectKind::State, &name, &bytes) else { return };
         let message = Zeroizing::new(message);
@@ -80,33 +80,27 @@ impl Repository {
             let (mut hash, mut secret) = ([0; 32], [0; 32]);
             hash.copy_from_slice(&entry[..32]);
             secret.copy_from_slice(&entry[32..]);
-            let _ = known.secrets.entry(hash).or_insert_with(|| (Key::new(secret), false));
+            let _ = known.secrets.entry(hash).or_insert_with(|| Key::new(secret));
         }
     }
 
-    /// Keeps what was asked for, if much of it was new. A cache that cannot be written is none.
+    /// Keeps them, if many are new. A cache that cannot be written is none.
     pub(super) fn save_run_secrets(&self) {
         let mut known = self.run_secrets().lock();
         if known.fresh < FRESH_MIN {
             return;
         }
         known.fresh = 0;
-        let used = known.secrets.iter().filter(|(_, (_, used))| *used);
         let mut message =
             Zeroizing::new(Vec::with_capacity(MAGIC.len() + known.secrets.len() * ENTRY_LEN));
         message.extend_from_slice(MAGIC);
-        for (hash, (secret, _)) in used {
+        // Records that were noted do not ask for their secrets, and are perhaps read again.
+        for (hash, secret) in &known.secrets {
             message.extend_from_slice(hash);
             message.extend_from_slice(secret.expose());
         }
         let Ok(sealed) = self.seal_signed(ObjectKind::State, &message) else { return };
-        let path = self.run_secrets_path();
-        let temporary = path.with_extension("new");
-        // What another process writes at the same time under this name does not open, and is made
-        // again.
-        let _ = std::fs::create_dir_all(&self.dirs().cache)
-            .and_then(|()| std::fs::write(&temporary, sealed.to_vec()))
-            .and_then(|()| std::fs::rename(&temporary, &path));
+        let _ = write_private(&self.run_secrets_path(), &sealed.to_vec());
     }
 
     fn run_secrets_path(&self) -> PathBuf {
@@ -142,7 +136,6 @@ mod tests {
             .map(|_| public.seal(repo.id().as_bytes()).expect("randomness"))
             .collect();
         let opened = |repo: &Repository| {
-            repo.load_run_secrets();
             for (secret, seal) in &runs {
                 assert_eq!(repo.run_secret(seal).expect("it opens").expose(), secret.expose());
             }

@@ -117,6 +117,19 @@ pub fn unlock(
     Err(damage.unwrap_or(RepoError::WrongKey { location, secret: secret.name() }))
 }
 
+/// The master key, by a slot that opened with `secret` before.
+///
+/// Errors: as [`unlock`]; whichever it is, other slots may open.
+pub(super) fn unlock_with(
+    store: &dyn Store,
+    repository: &RepositoryId,
+    secret: &Secret,
+    slot: &SlotId,
+) -> Result<Key, RepoError> {
+    let slot = read_slot(store, &layout::slot(slot))?;
+    Ok(secret.with_slot_secret(|secret| slot.open(repository, secret))?)
+}
+
 /// Stores the master key in a new slot, and reads it back before it says so.
 ///
 /// Errors: [`RepoError::Refused`] if there are too many slots.

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use minicbor::{Decode, Encode};
+
 use super::error::RepoError;
 use super::layout;
 use super::repository::Repository;
-use super::side_by_side::side_by_side;
+use super::side_by_side::{both, side_by_side};
 use super::state::{Head, LockedState};
 use super::tombstones::{Tombstone, Tombstones};
 use crate::clock::Time;
@@ -15,7 +17,7 @@ use crate::format::{
     RECORD_BYTES_MAX, SnapshotBody,
 };
 use crate::id::{RecordHash, SnapshotId, WriterId};
-use crate::store::{ObjectName, StoreError};
+use crate::store::{Listed, ObjectName, StoreError};
 
 /// A snapshot that was committed.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,17 +66,33 @@ pub struct SnapshotList {
     /// Tombstones that the owner did not sign, or not for where they stand: somebody put them
     /// there. They count for nothing.
     pub forged: Vec<ObjectName>,
-    /// Committed and forgotten, with their records still there; and when their commits were stored.
-    forgotten: Vec<(SnapshotId, Time)>,
+    /// Committed and forgotten, with their records still there.
+    forgotten: Vec<(SnapshotId, Parts)>,
     tombstones: Tombstones,
 }
 
 /// Which of a snapshot's objects a store lists.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Parts {
-    pending: bool,
-    /// When it was stored.
-    ok: Option<Time>,
+    pending: Option<Listed>,
+    ok: Option<Listed>,
+}
+
+/// What a record says that was read and checked.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[cbor(map)]
+struct Told {
+    #[n(0)]
+    writer: WriterId,
+    #[n(1)]
+    sequence: u64,
+    #[n(2)]
+    previous: Option<RecordHash>,
+    #[n(3)]
+    hash: RecordHash,
+    /// If it is committed.
+    #[n(4)]
+    body: Option<SnapshotBody>,
 }
 
 impl SnapshotList {
@@ -104,22 +122,22 @@ impl SnapshotList {
             if gone.contains(id) {
                 continue;
             }
-            match parts.pending {
-                true => wanted.push((*id, parts.ok)),
-                false => list.damaged.push((layout::ok(id), lost_record(id))),
+            match &parts.pending {
+                Some(_) => wanted.push((*id, parts)),
+                None => list.damaged.push((layout::ok(id), lost_record(id))),
             }
         }
         let mut heads: BTreeMap<WriterId, Vec<Head>> = BTreeMap::new();
-        repo.load_run_secrets();
-        let read = side_by_side(&wanted, |(id, ok)| read_or_blame(repo, id, ok.is_some()))?;
+        let is_far = repo.store().is_far();
+        let read = side_by_side(is_far, &wanted, |(id, parts)| read_or_blame(repo, id, parts))?;
         repo.save_run_secrets();
-        for ((id, ok), read) in wanted.into_iter().zip(read) {
+        for ((id, parts), read) in wanted.into_iter().zip(read) {
             match read {
-                Ok((record, hash, body)) => {
-                    let (sequence, committed) = (record.sequence, ok.is_some());
-                    let head = Head { sequence, hash, snapshot: id, committed };
-                    heads.entry(record.writer).or_default().push(head);
-                    list.add(record, hash, ok.unwrap_or_default(), body);
+                Ok(told) => {
+                    let (sequence, committed) = (told.sequence, parts.ok.is_some());
+                    let head = Head { sequence, hash: told.hash, snapshot: id, committed };
+                    heads.entry(told.writer).or_default().push(head);
+                    list.add(id, parts.stored().unwrap_or_default(), told);
                 }
                 Err(error) => list.damaged.push((layout::pending(&id), error)),
             }
@@ -137,7 +155,7 @@ impl SnapshotList {
     fn judge_tombstones(&mut self, names: &BTreeMap<SnapshotId, Parts>) -> BTreeSet<SnapshotId> {
         let mut gone = BTreeSet::new();
         for (id, tombstone) in &self.tombstones.last {
-            let parts = names.get(id).copied().unwrap_or_default();
+            let parts = names.get(id).cloned().unwrap_or_default();
             match tombstone.record.kind {
                 ForgetKind::Undo => {
                     let _ = self.taken_back.insert(*id);
@@ -145,8 +163,8 @@ impl SnapshotList {
                 }
                 // A backup that came to its end after all was not expired.
                 ForgetKind::Expire if parts.ok.is_some() => continue,
-                ForgetKind::Forget if parts.pending => {
-                    self.forgotten.extend(parts.ok.map(|stored| (*id, stored)));
+                ForgetKind::Forget if parts.pending.is_some() && parts.ok.is_some() => {
+                    self.forgotten.push((*id, parts));
                 }
                 ForgetKind::Forget | ForgetKind::Expire => {}
             }
@@ -190,11 +208,13 @@ impl SnapshotList {
         &self,
         repo: &Repository,
     ) -> Result<Vec<(Snapshot, Tombstone)>, RepoError> {
-        let read = side_by_side(&self.forgotten, |(id, _)| read_or_blame(repo, id, true))?;
+        let is_far = repo.store().is_far();
+        let read =
+            side_by_side(is_far, &self.forgotten, |(id, parts)| read_or_blame(repo, id, parts))?;
         let mut found = Self::default();
-        for ((_, stored), read) in self.forgotten.iter().zip(read) {
-            if let Ok((record, hash, body)) = read {
-                found.add(record, hash, *stored, body);
+        for ((id, parts), read) in self.forgotten.iter().zip(read) {
+            if let Ok(told) = read {
+                found.add(*id, parts.stored().unwrap_or_default(), told);
             }
         }
         found.snapshots.sort_by_key(|snapshot| (snapshot.time(), snapshot.id));
@@ -205,14 +225,8 @@ impl SnapshotList {
         Ok(found.snapshots.into_iter().filter_map(said).collect())
     }
 
-    fn add(
-        &mut self,
-        record: PendingRecord,
-        head: RecordHash,
-        stored: Time,
-        body: Option<SnapshotBody>,
-    ) {
-        let PendingRecord { snapshot: id, writer, sequence, previous, .. } = record;
+    fn add(&mut self, id: SnapshotId, stored: Time, told: Told) {
+        let Told { writer, sequence, previous, hash: head, body } = told;
         match body {
             Some(body) => {
                 let snapshot = Snapshot { id, writer, sequence, previous, head, stored, body };
@@ -280,33 +294,94 @@ pub(super) fn record_hash(bytes: &[u8]) -> RecordHash {
     RecordHash::new(digest(bytes))
 }
 
-/// What a record says: the record, its hash, and its body if it is committed.
-type Read = (PendingRecord, RecordHash, Option<SnapshotBody>);
+impl Parts {
+    /// When its commit was stored.
+    fn stored(&self) -> Option<Time> {
+        self.ok.as_ref().map(|ok| ok.modified)
+    }
+}
 
 /// As [`read`]; inside, that of which the one snapshot is to blame.
 fn read_or_blame(
     repo: &Repository,
     id: &SnapshotId,
-    ok: bool,
-) -> Result<Result<Read, RepoError>, RepoError> {
-    match read(repo, id, ok) {
+    parts: &Parts,
+) -> Result<Result<Told, RepoError>, RepoError> {
+    if let Some(told) = noted(repo, parts) {
+        return Ok(Ok(told));
+    }
+    match read(repo, id, parts.ok.is_some()) {
+        Ok(told) => {
+            note(repo, parts, &told);
+            Ok(Ok(told))
+        }
         Err(error @ RepoError::Store(StoreError::NotFound(_) | StoreError::Size { .. })) => {
             Ok(Err(error))
         }
         Err(error @ RepoError::Store(_)) => Err(error),
-        read => Ok(read),
+        Err(error) => Ok(Err(error)),
     }
 }
 
-/// Reads a snapshot's record, and its body if it is committed.
-fn read(repo: &Repository, id: &SnapshotId, ok: bool) -> Result<Read, RepoError> {
-    let (record, hash) = read_pending(repo, id)?;
-    if !ok {
-        return Ok((record, hash, None));
+/// What was noted of a snapshot whose objects are as they were then.
+fn noted(repo: &Repository, parts: &Parts) -> Option<Told> {
+    let value = repo.records().get(parts.pending.as_ref()?)?;
+    let mut told: Told = minicbor::decode(&value).ok()?;
+    match &parts.ok {
+        Some(ok) => {
+            let commit = repo.records().get(ok)?;
+            (told.body.is_some() && *commit == told.hash.as_bytes()[..]).then_some(told)
+        }
+        None => {
+            told.body = None;
+            Some(told)
+        }
     }
-    check_commit(repo, id, hash)?;
-    let body = open_body(repo, &record)?;
-    Ok((record, hash, Some(body)))
+}
+
+fn note(repo: &Repository, parts: &Parts, told: &Told) {
+    if let Some(pending) = &parts.pending {
+        repo.records().note(pending, encode(told));
+    }
+    if let Some(ok) = &parts.ok {
+        repo.records().note(ok, told.hash.as_bytes().to_vec());
+    }
+}
+
+fn encode(told: &Told) -> Vec<u8> {
+    minicbor::to_vec(told).expect("because writing to memory cannot fail")
+}
+
+/// Notes a snapshot that this process has stored; `sizes` of its record and its commit, in bytes.
+pub(super) fn note_stored(
+    repo: &Repository,
+    record: &PendingRecord,
+    hash: RecordHash,
+    body: &SnapshotBody,
+    sizes: (u64, u64),
+) {
+    let (writer, sequence, previous) = (record.writer, record.sequence, record.previous);
+    let told = Told { writer, sequence, previous, hash, body: Some(body.clone()) };
+    let id = &record.snapshot;
+    repo.records().note_stored(&layout::pending(id), sizes.0, encode(&told));
+    repo.records().note_stored(&layout::ok(id), sizes.1, hash.as_bytes().to_vec());
+}
+
+/// Reads a snapshot's record, and its body if it is committed.
+fn read(repo: &Repository, id: &SnapshotId, ok: bool) -> Result<Told, RepoError> {
+    let (record, hash) = match ok {
+        // Where the store is far, the record and its commit are asked for at once.
+        true => {
+            let is_far = repo.store().is_far();
+            let (read, commit) = both(is_far, || read_pending(repo, id), || read_commit(repo, id))?;
+            check_commits(id, &commit, read.1)?;
+            read
+        }
+        false => read_pending(repo, id)?,
+    };
+    let body = if ok { Some(open_body(repo, &record)?) } else { None };
+    let PendingRecord { writer, sequence, previous, .. } = record;
+    Ok(Told { writer, sequence, previous, hash, body })
 }
 
 /// Reads the record of a snapshot, whether that was committed or not; its body stays sealed.
@@ -332,13 +407,20 @@ pub(super) fn check_commit(
     id: &SnapshotId,
     hash: RecordHash,
 ) -> Result<(), RepoError> {
+    check_commits(id, &read_commit(repo, id)?, hash)
+}
+
+fn read_commit(repo: &Repository, id: &SnapshotId) -> Result<OkRecord, RepoError> {
     let name = layout::ok(id);
     let bytes = repo.store().get(&name, RECORD_BYTES_MAX)?;
     let message = repo.open_signed(ObjectKind::Ok, &name, &bytes)?;
-    let commit = OkRecord::decode(&message).map_err(RepoError::object(&name))?;
+    OkRecord::decode(&message).map_err(RepoError::object(&name))
+}
+
+fn check_commits(id: &SnapshotId, commit: &OkRecord, hash: RecordHash) -> Result<(), RepoError> {
     if commit.snapshot != *id || commit.pending != hash {
         let error = FormatError::damaged("snapshot record", "it commits another record");
-        return Err(RepoError::object(&name)(error));
+        return Err(RepoError::object(&layout::ok(id))(error));
     }
     Ok(())
 }
@@ -363,9 +445,9 @@ fn list_parts(repo: &Repository) -> Result<BTreeMap<SnapshotId, Parts>, RepoErro
     let mut names: BTreeMap<SnapshotId, Parts> = BTreeMap::new();
     for object in repo.store().list(layout::SNAPSHOTS)? {
         if let Some(id) = layout::id_of(&object.name, ".pending") {
-            names.entry(id).or_default().pending = true;
+            names.entry(id).or_default().pending = Some(object);
         } else if let Some(id) = layout::id_of(&object.name, ".ok") {
-            names.entry(id).or_default().ok = Some(object.modified);
+            names.entry(id).or_default().ok = Some(object);
         }
     }
     Ok(names)
@@ -396,7 +478,7 @@ fn remember(
             .get(writer)
             .and_then(|records| records.iter().find(|head| head.snapshot == known.snapshot));
         let problem = match (listed.get(&known.snapshot), now) {
-            (None | Some(Parts { pending: false, .. }), _) => "gone",
+            (None | Some(Parts { pending: None, .. }), _) => "gone",
             (Some(Parts { ok: None, .. }), _) if known.committed => "no longer committed",
             (Some(_), Some(now)) if now.hash != known.hash => "another now",
             _ => continue,

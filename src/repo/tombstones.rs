@@ -61,7 +61,8 @@ impl Tombstones {
         for (_, rounds) in &mut listed {
             rounds.sort_unstable_by_key(|(round, _)| std::cmp::Reverse(*round));
         }
-        let read = side_by_side(&listed, |(id, rounds)| read_last(repo, id, rounds))?;
+        let is_far = repo.store().is_far();
+        let read = side_by_side(is_far, &listed, |(id, rounds)| read_last(repo, id, rounds))?;
         let mut all = Self::default();
         for ((id, rounds), words) in listed.into_iter().zip(read) {
             let _ = all.next_round.insert(id, rounds.first().map_or(0, |(round, _)| round + 1));
@@ -92,7 +93,16 @@ fn read_last(
 ) -> Result<Vec<Word>, RepoError> {
     let mut words = Vec::new();
     for (round, object) in rounds {
-        let word = read(repo, id, *round, object.modified)?;
+        let word = match noted(repo, id, *round, object) {
+            Some(tombstone) => Word::Said(tombstone),
+            None => {
+                let word = read(repo, id, *round, object.modified)?;
+                if let Word::Said(tombstone) = &word {
+                    repo.records().note(object, tombstone.record.encode());
+                }
+                word
+            }
+        };
         let ends = matches!(word, Word::Said(_) | Word::Damaged(_));
         words.push(word);
         if ends {
@@ -100,6 +110,13 @@ fn read_last(
         }
     }
     Ok(words)
+}
+
+/// What was noted of a tombstone that is as it was then.
+fn noted(repo: &Repository, id: &SnapshotId, round: u32, object: &Listed) -> Option<Tombstone> {
+    let record = ForgetRecord::decode(&repo.records().get(object)?).ok()?;
+    let fits = record.snapshot == *id && record.round == round;
+    fits.then_some(Tombstone { record, stored: object.modified })
 }
 
 fn read(repo: &Repository, id: &SnapshotId, round: u32, stored: Time) -> Result<Word, RepoError> {
@@ -158,7 +175,13 @@ impl Repository {
         let put = self.store().put(&layout::forget(&id, round), &payload);
         // A name is taken if this was said before, here or by another owner: then that will do.
         match (read(self, &id, round, Time::default()), put) {
-            (Ok(Word::Said(said)), _) if said.record.kind == record.kind => Ok(()),
+            (Ok(Word::Said(said)), put) if said.record.kind == record.kind => {
+                if put.is_ok() {
+                    let (name, said) = (layout::forget(&id, round), said.record.encode());
+                    self.records().note_stored(&name, payload.len(), said);
+                }
+                Ok(())
+            }
             (_, Err(error)) | (Err(RepoError::Store(error)), _) => Err(error.into()),
             (Ok(Word::Damaged(error)) | Err(error), Ok(())) => Err(error),
             (Ok(_), Ok(())) => Err(RepoError::Refused(format!(
@@ -176,7 +199,7 @@ impl Repository {
         stop: &(dyn Fn() -> bool + Sync),
     ) -> (Vec<SnapshotId>, Option<RepoError>) {
         let done = std::sync::Mutex::new(Vec::with_capacity(records.len()));
-        let put = side_by_side(records, |record| {
+        let put = side_by_side(self.store().is_far(), records, |record| {
             if stop() {
                 return Err(RepoError::Interrupted);
             }

@@ -305,6 +305,10 @@ impl<S: Store> Store for FaultStore<S> {
         self.inner.location()
     }
 
+    fn is_far(&self) -> bool {
+        self.inner.is_far()
+    }
+
     fn put(&self, name: &ObjectName, payload: &Payload) -> Result<(), StoreError> {
         let turn = self.begin(Call::new(CallKind::Put, name.as_str(), payload.len()))?;
         let len = usize::try_from(payload.len()).unwrap_or(usize::MAX);

@@ -173,6 +173,12 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Removes an object; one that is not there counts as removed.
     fn delete(&self, name: &ObjectName) -> Result<(), StoreError>;
+
+    /// Whether each call is a round trip to another machine: then calls that need not follow one
+    /// another are worth making at once, and what was read is worth keeping here.
+    fn is_far(&self) -> bool {
+        false
+    }
 }
 
 impl<S: Store + ?Sized> Store for Arc<S> {
@@ -203,5 +209,9 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
         (**self).delete(name)
+    }
+
+    fn is_far(&self) -> bool {
+        (**self).is_far()
     }
 }

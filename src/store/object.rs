@@ -340,6 +340,10 @@ impl Store for RemoteStore {
         self.place.to_string()
     }
 
+    fn is_far(&self) -> bool {
+        true
+    }
+
     fn put(&self, name: &ObjectName, payload: &Payload) -> Result<(), StoreError> {
         let parts = payload.parts().iter().filter(|part| !part.is_empty()).cloned();
         let payload: PutPayload = parts.collect();

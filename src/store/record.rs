@@ -63,6 +63,10 @@ impl<S: Store> Store for RecordStore<S> {
         self.inner.location()
     }
 
+    fn is_far(&self) -> bool {
+        self.inner.is_far()
+    }
+
     fn put(&self, name: &ObjectName, payload: &Payload) -> Result<(), StoreError> {
         let result = self.inner.put(name, payload);
         self.note(CallKind::Put, name.as_str(), payload.len());

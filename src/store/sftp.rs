@@ -289,6 +289,10 @@ impl Store for SftpStore {
         self.place.to_string()
     }
 
+    fn is_far(&self) -> bool {
+        true
+    }
+
     fn put(&self, name: &ObjectName, payload: &Payload) -> Result<(), StoreError> {
         let put =
             self.run(Task::Put(name), async |session| self.put_once(session, name, payload).await);

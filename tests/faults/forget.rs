@@ -153,7 +153,7 @@ fn f005_killed_between_calls_forget_leaves_the_rest_and_ends_well_when_run_again
         assert_eq!(ids(&fork.open()), all[4..]);
         store.calls()
     };
-    assert!(calls > 20, "{calls} calls");
+    assert!(calls > 12, "{calls} calls");
     for number in 1..=calls {
         for fault in [Fault::StopBefore, Fault::StopAfter] {
             let fork = bench.fork();
@@ -230,7 +230,10 @@ fn an_unreadable_tombstone_is_reported_and_hides_nothing_until_the_owner_speaks_
     forget_one(&scene.bench.open(), scene.old);
     let name = scene.bench.names("forget").remove(0);
     assert!(scene.bench.store.corrupt(&name, |bytes| bytes[100] ^= 1));
-    let repo = scene.bench.open();
+    // Who said it knows what was said.
+    assert_eq!(list(&scene.bench.open()).len(), 0);
+    let host = scene.bench.other_host();
+    let repo = host.open();
     let found = SnapshotList::load(&repo).expect("the rest is sound");
     assert_eq!(found.damaged.len(), 1);
     assert_eq!(found.damaged[0].0, name);
@@ -244,7 +247,8 @@ fn an_unreadable_tombstone_is_reported_and_hides_nothing_until_the_owner_speaks_
     let _ = take_back(&repo, scene.old).expect("nothing was swept");
     let name = scene.bench.names("forget").pop().expect("several");
     assert!(scene.bench.store.corrupt(&name, |bytes| bytes[100] ^= 1));
-    let found = SnapshotList::load(&repo).expect("the rest is sound");
+    let host = scene.bench.other_host();
+    let found = SnapshotList::load(&host.open()).expect("the rest is sound");
     assert_eq!((found.snapshots.len(), found.damaged.len()), (2, 1));
 }
 
@@ -301,12 +305,18 @@ fn forgetting_costs_a_put_and_a_get_for_each_that_goes() {
     store.clear();
     let made = plan(&repo, &keep_last(2)).expect("planned");
     assert_eq!(store.targets(CallKind::List), ["snapshots", "forget"]);
-    assert_eq!((store.count(CallKind::Get), store.count(CallKind::Put)), (10, 0));
+    // Who wrote the records knows them.
+    assert_eq!((store.count(CallKind::Get), store.count(CallKind::Put)), (0, 0));
     store.clear();
     let report = run(&repo, &made, &Interrupt::default());
     assert_eq!(report.forgotten.len(), 3);
     let calls = [CallKind::List, CallKind::Put, CallKind::Get, CallKind::Delete];
     assert_eq!(calls.map(|kind| store.count(kind)), [0, 3, 3, 0]);
+    store.clear();
+    assert_eq!(ids(&repo).len(), 2);
+    assert_eq!(store.count(CallKind::Get), 0);
+    let other = bench.other_host();
+    let repo = open(store.clone(), other.home.path()).expect("opens");
     store.clear();
     assert_eq!(ids(&repo).len(), 2);
     assert_eq!(store.count(CallKind::Get), 2 * 2 + 3, "what was forgotten is not read");

@@ -2,6 +2,7 @@
 //!
 //! A test that injects a fault also proves that it came about; otherwise it has shown nothing.
 
+mod cache;
 mod calls;
 mod collect;
 mod collect_beside;

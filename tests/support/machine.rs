@@ -86,8 +86,9 @@ impl Machine {
             for file in files {
                 let text = file.to_str().expect("text");
                 let ours = text.ends_with("/heads") || text.ends_with("/lock");
-                assert!(ours || text.contains("/index/"), "{text} is in the way");
-                let temporary = [".new", ".tmp", ".spill", "no-cache"];
+                let cached = ["/index/", "/records/"].iter().any(|folder| text.contains(folder));
+                assert!(ours || cached, "{text} is in the way");
+                let temporary = [".new", ".tmp", "/tmp-", ".spill", "no-cache"];
                 assert!(!temporary.iter().any(|end| text.contains(end)), "{text} is in the way");
             }
         }

@@ -33,9 +33,7 @@ use crate::format::{
     BackupFacts, HostFacts, Item, ItemKind, Method, SnapshotBody, VolumeFacts, WarningFact,
 };
 use crate::id::{RecordHash, SnapshotId};
-use crate::repo::{
-    ChunkReader, NewData, Repository, Session, SnapshotList, TreeRoot, WriterOptions,
-};
+use crate::repo::{ChunkReader, NewData, Repository, Session, TreeRoot, WriterOptions};
 use crate::source::Source;
 
 /// Opened frames of the tree before that are kept, in bytes.
@@ -198,11 +196,10 @@ fn prepare(
         watched.warn(Warning::skipped(item.name.as_bytes(), reason.as_str()));
     }
     let source = open(watched.clone())?;
-    let list = SnapshotList::load(repo)?;
+    let (list, session) = Session::begin_beside_list(repo, &watched)?;
     let series =
         Series { host: options.host.name.clone(), kind: item.kind, name: item.name.clone() };
     let parent = series.latest(&list).map(|(snapshot, item)| (snapshot.id, item.clone()));
-    let session = Session::begin(repo, &watched)?;
     Ok(Prepared { collector, watched, source, parent, session })
 }
 

@@ -61,6 +61,7 @@ pub fn check(
 ) -> Result<CheckReport, OpsError> {
     let watch = Stopwatch::start();
     let mut findings = Findings::default();
+    repo.read_only_the_store();
     observer.stage("reading snapshots and index");
     check_head(repo, &mut findings)?;
     // Snapshots first: all that they need was stored before them, and is seen after them.

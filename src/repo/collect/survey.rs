@@ -35,6 +35,7 @@ pub fn survey(
 ) -> Result<Collection, RepoError> {
     repo.check_writable()?;
     observer.stage("listing");
+    repo.read_only_the_store();
     // What the store hides now and this host has seen must not be taken for garbage.
     if let (_, Some(rolled_back)) = SnapshotList::survey(repo).map_err(unaccounted)? {
         return Err(rolled_back);
