@@ -14,6 +14,7 @@ mod roundtrip;
 mod stores;
 mod support;
 mod vectors;
+mod verbs_cache;
 mod verbs_check;
 mod verbs_key;
 mod verbs_look;

@@ -8,8 +8,8 @@ use super::context::Context;
 use super::error::{CliError, ExitCode};
 use super::output::Format;
 use super::{
-    backup, check, completions, cp, diff, doctor, dump, forget, init, inspect, key, ls, man, prune,
-    restore, snapshots, stats,
+    backup, cache, check, completions, cp, diff, doctor, dump, forget, init, inspect, key, ls, man,
+    prune, restore, snapshots, stats,
 };
 
 const EXAMPLES: &str = "\
@@ -155,6 +155,7 @@ pub(crate) enum Command {
     Prune(prune::PruneArgs),
     Stats(stats::StatsArgs),
     Key(key::KeyArgs),
+    Cache(cache::CacheArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -178,6 +179,7 @@ impl Command {
             Self::Prune(args) => prune::run(args, context),
             Self::Stats(args) => stats::run(args, context),
             Self::Key(args) => key::run(args, context),
+            Self::Cache(args) => cache::run(args, context),
             Self::Doctor(args) => doctor::run(args, context),
             Self::Completions(args) => completions::run(args, context),
             Self::Man(args) => man::run(args, context),

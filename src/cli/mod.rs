@@ -4,6 +4,7 @@
 
 mod args;
 mod backup;
+mod cache;
 mod check;
 mod completions;
 mod context;

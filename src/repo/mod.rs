@@ -4,6 +4,7 @@
 //! anywhere leaves garbage and never damage.
 
 mod cache_files;
+mod cache_use;
 mod chunk_reader;
 mod chunk_writer;
 mod collect;
@@ -37,6 +38,7 @@ mod tree_cache;
 mod tree_diff;
 mod tree_walk;
 
+pub use self::cache_use::{CacheUse, cache_use, clear_cache};
 pub use self::chunk_reader::ChunkReader;
 pub use self::chunk_writer::{ChunkWriter, Claim, NewData, WriterOptions, WriterReport};
 pub use self::collect::{
