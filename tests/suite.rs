@@ -3,6 +3,7 @@
 #![expect(clippy::panic, reason = "a test fails by it")]
 
 mod architecture;
+mod checks;
 mod directory_source;
 mod docker;
 mod faults;
@@ -10,6 +11,7 @@ mod hostile_repository;
 mod instructions;
 mod protocol;
 mod reader;
+mod repair;
 mod roundtrip;
 mod stores;
 mod support;
@@ -19,4 +21,5 @@ mod verbs_check;
 mod verbs_key;
 mod verbs_look;
 mod verbs_prune;
+mod verbs_repair;
 mod verbs_report;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use volume_vault::clock::Clock;
 use volume_vault::crypto::{KdfParams, Key};
 use volume_vault::event::{Observer, Recorder};
 use volume_vault::ops::check::{CheckOptions, CheckReport, Fault, ReadData, check};
@@ -38,7 +39,7 @@ fn filled() -> Bed {
 
 fn checked(repo: &Arc<Repository>, read: ReadData) -> CheckReport {
     let observer: Arc<dyn Observer> = Arc::new(Recorder::default());
-    let options = CheckOptions { read, memory: 256 << 20 };
+    let options = CheckOptions { read, memory: 256 << 20, clock: Clock::System };
     check(repo, &options, &observer, &Interrupt::default()).expect("the check comes to an end")
 }
 
@@ -381,7 +382,7 @@ fn a_store_that_fails_as_a_whole_is_not_called_damaged() {
     let store = FaultStore::new(LocalStore::open(&bed.repository()).expect("opens"), plan);
     let repo = bed.open_store(Arc::new(store), "reader").expect("opens");
     let observer: Arc<dyn Observer> = Arc::new(Recorder::default());
-    let options = CheckOptions { read: ReadData::All, memory: 256 << 20 };
+    let options = CheckOptions { read: ReadData::All, memory: 256 << 20, clock: Clock::System };
     let error = check(&repo, &options, &observer, &Interrupt::default()).expect_err("it failed");
     assert!(matches!(error, OpsError::Repo(RepoError::Store(_))), "{error}");
 }
@@ -393,7 +394,7 @@ fn an_interrupted_check_stops() {
     let observer: Arc<dyn Observer> = Arc::new(Recorder::default());
     let interrupt = Interrupt::default();
     interrupt.request();
-    let options = CheckOptions { read: ReadData::All, memory: 256 << 20 };
+    let options = CheckOptions { read: ReadData::All, memory: 256 << 20, clock: Clock::System };
     let error = check(&repo, &options, &observer, &interrupt).expect_err("it stopped");
     assert!(matches!(error, OpsError::Interrupted), "{error}");
 }

@@ -9,7 +9,7 @@ use super::error::{CliError, ExitCode};
 use super::output::Format;
 use super::{
     backup, cache, check, completions, cp, diff, doctor, dump, forget, init, inspect, key, ls, man,
-    prune, restore, snapshots, stats,
+    prune, repair, restore, snapshots, stats,
 };
 
 const EXAMPLES: &str = "\
@@ -153,6 +153,7 @@ pub(crate) enum Command {
     Forget(forget::ForgetArgs),
     Check(check::CheckArgs),
     Prune(prune::PruneArgs),
+    Repair(repair::RepairArgs),
     Stats(stats::StatsArgs),
     Key(key::KeyArgs),
     Cache(cache::CacheArgs),
@@ -177,6 +178,7 @@ impl Command {
             Self::Forget(args) => forget::run(args, context),
             Self::Check(args) => check::run(args, context),
             Self::Prune(args) => prune::run(args, context),
+            Self::Repair(args) => repair::run(args, context),
             Self::Stats(args) => stats::run(args, context),
             Self::Key(args) => key::run(args, context),
             Self::Cache(args) => cache::run(args, context),
@@ -282,6 +284,8 @@ mod tests {
             "vault forget 1a2b --tag t",
             "vault forget --undo 1a2b --keep-last 1",
             "vault forget --keep-last -1",
+            "vault repair",
+            "vault check --scrub --read-data",
         ] {
             let error = parse(line).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

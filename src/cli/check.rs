@@ -6,37 +6,47 @@ use serde_json::{Value, json};
 use volume_vault::entry::escape;
 use volume_vault::event::Observer;
 use volume_vault::ops::Interrupt;
-use volume_vault::ops::check::{CheckOptions, CheckReport, ReadData, Touched, check};
+use volume_vault::ops::check::{
+    CheckOptions, CheckReport, Coverage, Damage, ReadData, ScrubOptions, ScrubReport, Touched,
+    check, scrub,
+};
 
 use super::context::Context;
 use super::error::{CliError, ExitCode, Kind};
-use super::open::open;
-use super::output::{Progress, count, document, error_value, short_duration, size};
+use super::open::{open, open_store};
+use super::output::{Progress, count, document, error_value, rfc3339, short_duration, size, time};
 
 const EXAMPLES: &str = "\
 Examples:
-  vault check                   does every snapshot reach all it needs?
-  vault check --read-data       and read every stored byte
-  vault check --read-data=4%    and read some of them, others each time";
+  vault check --read-data       does every snapshot reach all it needs? Read every byte
+  vault check --read-data=4%    read the next 4 percent: 25 such runs read all
+  vault check --scrub           are stored bytes what they were? No password is needed";
 
 /// Check that the repository is whole
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CheckArgs {
-    /// Read stored data, too: all of it, or so many percent
+    /// Read stored data, too: all of it, or the next so many percent of the packs
     #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "100", value_parser = percent)]
     pub(crate) read_data: Option<f64>,
+
+    /// Only compare stored bytes with the hashes that are their names; opens no key
+    #[arg(long, conflicts_with = "read_data")]
+    pub(crate) scrub: bool,
 }
 
 pub(crate) fn run(args: CheckArgs, context: &Context) -> Result<ExitCode, CliError> {
+    if args.scrub {
+        return run_scrub(context);
+    }
     let repo = open(context)?;
     let read = match args.read_data {
         None => ReadData::Trees,
         Some(percent) if percent < 100.0 => ReadData::Percent(percent),
         Some(_) => ReadData::All,
     };
-    let options = CheckOptions { read, memory: context.memory_bytes };
+    let options = CheckOptions { read, memory: context.memory_bytes, clock: context.clock };
     let progress = Arc::new(Progress::start(&context.output, "checking"));
     let observer: Arc<dyn Observer> = progress.clone();
     let interrupt = Interrupt::new(Arc::clone(&context.interrupted));
@@ -50,8 +60,71 @@ pub(crate) fn run(args: CheckArgs, context: &Context) -> Result<ExitCode, CliErr
             context.output.line(&line)?;
         }
         context.output.say(&summary(&report))?;
+        if let Some(coverage) = &report.coverage {
+            context.output.say(&covered(coverage, context))?;
+        }
     }
     Ok(if report.is_clean() { ExitCode::Done } else { ExitCode::Damaged })
+}
+
+/// Keyless: only the store is opened.
+fn run_scrub(context: &Context) -> Result<ExitCode, CliError> {
+    let store = open_store(context, &context.repository()?)?;
+    let progress = Arc::new(Progress::start(&context.output, "scrubbing"));
+    let observer: Arc<dyn Observer> = progress.clone();
+    let interrupt = Interrupt::new(Arc::clone(&context.interrupted));
+    let options = ScrubOptions { memory: context.memory_bytes };
+    let scrubbed = scrub(&store, options, &observer, &interrupt);
+    progress.finish();
+    let report = scrubbed?;
+    let damaged = report.damage.len() as u64 + report.damage_more;
+    let verdict = format!("{} damaged", counted(damaged, "object"));
+    if context.output.format.is_json() {
+        let mut fields = scrub_json(&report);
+        if !report.is_clean() {
+            fields["error"] = error_value(&CliError::new(Kind::Damaged, verdict));
+        }
+        context.output.document(&document(fields))?;
+    } else {
+        damage_lines(&report.damage, report.damage_more)
+            .into_iter()
+            .chain(notice_lines(&report.notices))
+            .try_for_each(|line| context.output.line(&line))?;
+        let verdict = if report.is_clean() { "no damage found".to_owned() } else { verdict };
+        let objects = counted(report.objects, "object");
+        let took = short_duration(std::time::Duration::from_secs_f64(report.seconds.max(0.0)));
+        let line = format!("{verdict} (read {objects}, {}; {took})", size(report.bytes));
+        context.output.say(&line)?;
+    }
+    Ok(if report.is_clean() { ExitCode::Done } else { ExitCode::Damaged })
+}
+
+fn scrub_json(report: &ScrubReport) -> Value {
+    json!({
+        "clean": report.is_clean(),
+        "objects": report.objects,
+        "bytes": report.bytes,
+        "damage": damage_json(&report.damage),
+        "damage_more": report.damage_more,
+        "notices": notices_json(&report.notices),
+        "seconds": report.seconds,
+    })
+}
+
+fn covered(coverage: &Coverage, context: &Context) -> String {
+    let since = time(coverage.since, &context.zone);
+    if coverage.is_complete() {
+        return format!("this host has read every pack since {since}");
+    }
+    format!(
+        "this host has read {:.0}% of the packs since {since}: {} of {}, {} of {}",
+        // Not all is never shown as 100.
+        coverage.percent().floor(),
+        count(coverage.packs),
+        count(coverage.packs_total),
+        size(coverage.bytes),
+        size(coverage.bytes_total),
+    )
 }
 
 fn verdict(report: &CheckReport) -> String {
@@ -71,25 +144,30 @@ fn counted(number: u64, what: &str) -> String {
 
 /// Damage, what it touches, remarks; nothing for a sound repository.
 fn lines(report: &CheckReport) -> Vec<String> {
-    let mut lines = Vec::new();
-    for damage in &report.damage {
+    let mut lines = damage_lines(&report.damage, report.damage_more);
+    lines.extend(report.touched.iter().flat_map(touched_lines));
+    lines.extend(notice_lines(&report.notices));
+    lines
+}
+
+fn damage_lines(damage: &[Damage], more: u64) -> Vec<String> {
+    let line = |damage: &Damage| {
         // What damaged objects say of themselves may hold anything.
         let why = escape(damage.why.as_bytes());
-        lines.push(format!("{} {}: {why}", damage.fault.name(), damage.object));
-    }
-    if report.damage_more > 0 {
-        lines.push(format!("and {} more", counted(report.damage_more, "object")));
-    }
-    for touched in &report.touched {
-        lines.extend(touched_lines(touched));
-    }
-    for (object, message) in &report.notices {
-        lines.push(format!("note: {object}: {message}"));
+        format!("{} {}: {why}", damage.fault.name(), damage.object)
+    };
+    let mut lines: Vec<_> = damage.iter().map(line).collect();
+    if more > 0 {
+        lines.push(format!("and {} more", counted(more, "object")));
     }
     lines
 }
 
-fn touched_lines(touched: &Touched) -> Vec<String> {
+fn notice_lines(notices: &[(String, String)]) -> impl Iterator<Item = String> {
+    notices.iter().map(|(object, message)| format!("note: {object}: {message}"))
+}
+
+pub(super) fn touched_lines(touched: &Touched) -> Vec<String> {
     let snapshot = touched.snapshot.short();
     let Some(item) = &touched.item else {
         return vec![format!("snapshot {snapshot}: its record is lost, and with it all of it")];
@@ -144,27 +222,6 @@ fn summary(report: &CheckReport) -> String {
 }
 
 fn to_json(report: &CheckReport) -> Value {
-    let damage = report.damage.iter().map(|damage| {
-        json!({ "object": damage.object, "fault": damage.fault.name(), "why": damage.why })
-    });
-    let touched = report.touched.iter().map(|touched| {
-        let files = touched.files.iter().map(|file| {
-            json!({
-                "path": String::from_utf8_lossy(&file.path.to_slashed()),
-                "entries": file.entries.unwrap_or(1),
-                "whole_branch": file.entries.is_some(),
-                "objects": file.objects,
-            })
-        });
-        json!({
-            "snapshot": touched.snapshot.to_string(),
-            "item": touched.item,
-            "files": files.collect::<Vec<_>>(),
-            "files_total": touched.files_total,
-            "hints": touched.hints,
-        })
-    });
-    let notices = report.notices.iter();
     let mut fields = json!({
         "clean": report.is_clean(),
         "snapshots": report.snapshots,
@@ -174,12 +231,11 @@ fn to_json(report: &CheckReport) -> Value {
         "bytes_read": report.bytes_read,
         "nodes": report.nodes,
         "chunks": report.chunks,
-        "damage": damage.collect::<Vec<_>>(),
+        "coverage": report.coverage.as_ref().map(coverage_json),
+        "damage": damage_json(&report.damage),
         "damage_more": report.damage_more,
-        "touched": touched.collect::<Vec<_>>(),
-        "notices": notices
-            .map(|(object, message)| json!({ "object": object, "message": message }))
-            .collect::<Vec<_>>(),
+        "touched": report.touched.iter().map(touched_json).collect::<Vec<_>>(),
+        "notices": notices_json(&report.notices),
         "seconds": report.seconds,
     });
     if !report.is_clean() {
@@ -187,6 +243,50 @@ fn to_json(report: &CheckReport) -> Value {
         fields["error"] = error_value(&error);
     }
     fields
+}
+
+fn coverage_json(coverage: &Coverage) -> Value {
+    json!({
+        "since": rfc3339(coverage.since),
+        "percent": coverage.percent(),
+        "complete": coverage.is_complete(),
+        "packs": coverage.packs,
+        "packs_total": coverage.packs_total,
+        "bytes": coverage.bytes,
+        "bytes_total": coverage.bytes_total,
+    })
+}
+
+fn damage_json(damage: &[Damage]) -> Value {
+    let one = |damage: &Damage| {
+        let Damage { object, fault, why } = damage;
+        json!({ "object": object, "fault": fault.name(), "why": why })
+    };
+    damage.iter().map(one).collect()
+}
+
+fn notices_json(notices: &[(String, String)]) -> Value {
+    let one =
+        |(object, message): &(String, String)| json!({ "object": object, "message": message });
+    notices.iter().map(one).collect()
+}
+
+pub(super) fn touched_json(touched: &Touched) -> Value {
+    let files = touched.files.iter().map(|file| {
+        json!({
+            "path": String::from_utf8_lossy(&file.path.to_slashed()),
+            "entries": file.entries.unwrap_or(1),
+            "whole_branch": file.entries.is_some(),
+            "objects": file.objects,
+        })
+    });
+    json!({
+        "snapshot": touched.snapshot.to_string(),
+        "item": touched.item,
+        "files": files.collect::<Vec<_>>(),
+        "files_total": touched.files_total,
+        "hints": touched.hints,
+    })
 }
 
 /// Above 0 and up to 100, with or without a percent sign.

@@ -374,16 +374,15 @@ impl From<RepoError> for CliError {
             | RepoError::Frame { .. }
             | RepoError::Format(_)
             | RepoError::Slot(_)
-            | RepoError::RunSeal(_) => Self::wrap(Kind::Damaged, error)
-                .hint("`vault check --read-data` finds all damage and names what it touches"),
+            | RepoError::RunSeal(_) => Self::wrap(Kind::Damaged, error).hint(
+                "`vault check --read-data` finds all damage and names what it touches; \
+                     `vault repair` makes whole what can be",
+            ),
             RepoError::Gone { .. } => Self::wrap(Kind::Damaged, error)
                 .hint("a collection ran meanwhile; run the same again, it reads the index anew"),
             RepoError::NotCollected { ref object, .. } => {
                 let object = object.clone();
-                Self::wrap(Kind::Damaged, error).object(object).hint(
-                    "`vault check` names the damage; a damaged snapshot can be forgotten, and \
-                     `--expire-pending 0s` lets go of a backup that never came to its end",
-                )
+                Self::wrap(Kind::Damaged, error).object(object.clone()).hint(repair_of(&object))
             }
             RepoError::RolledBack(_) => Self::wrap(Kind::RolledBack, error)
                 .hint("if an older copy was put there on purpose, remove this host's state of it"),
@@ -394,6 +393,27 @@ impl From<RepoError> for CliError {
             RepoError::Random(_) | RepoError::Local { .. } | RepoError::Worker => {
                 Self::wrap(Kind::Failed, error)
             }
+        }
+    }
+}
+
+/// The way out where a collector refuses because of an object.
+fn repair_of(object: &str) -> &'static str {
+    match object.split_once('/').map_or(object, |(folder, _)| folder) {
+        "index" => "`vault repair index` makes a new segment that stands for it",
+        "packs" => {
+            "`vault repair packs` sets it aside and the next backups heal what they can; `vault \
+             repair snapshots --forget` gives up what is lost for good"
+        }
+        "snapshots" => {
+            "`vault repair snapshots --forget` salvages what can be had of it; `--expire-pending \
+             0s` lets go of a backup that never came to its end"
+        }
+        "forget" => "`vault repair snapshots` says again that the snapshot stays, if it is whole",
+        "gc" => "put the object back from another copy of the repository",
+        _ => {
+            "`vault repair index` looks for it in packs that no segment names; a backup may store \
+             it once more; `vault repair snapshots --forget` gives up what is lost for good"
         }
     }
 }

@@ -155,6 +155,9 @@ fn lines(snapshot: &Snapshot, list: &SnapshotList, context: &Context) -> Vec<Str
         put("tags", escape_text(&body.tags.join(", ")));
     }
     put("program", escape_text(&body.program));
+    if let Some(from) = &body.salvaged {
+        put("salvaged", format!("what could be had of the damaged snapshot {from}"));
+    }
     put("writer", format!("{}, its record {}", snapshot.writer, snapshot.sequence));
     put("head", snapshot.head.to_string());
     put("follows", follows(snapshot, list));

@@ -33,6 +33,7 @@ mod output;
 mod places;
 mod prompt;
 mod prune;
+mod repair;
 mod repository;
 mod restore;
 mod secret;

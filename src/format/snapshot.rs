@@ -133,6 +133,9 @@ pub struct SnapshotBody {
     /// The program that made it.
     #[n(5)]
     pub program: String,
+    /// The damaged snapshot it is what could be saved of; none if it was made from a source.
+    #[n(6)]
+    pub salvaged: Option<SnapshotId>,
 }
 
 /// The Docker host, or the machine, a snapshot comes from.
@@ -362,6 +365,7 @@ mod tests {
                 in_use_by: vec!["web".to_owned()],
             }],
             program: "vault 0".to_owned(),
+            salvaged: Some(SnapshotId::new([9; 32])),
         }
     }
 

@@ -12,6 +12,7 @@ mod error;
 pub mod forget;
 mod list;
 pub mod prune;
+pub mod repair;
 pub mod restore;
 mod series;
 pub mod stats;

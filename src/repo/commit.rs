@@ -101,6 +101,15 @@ impl Session {
         self.snapshot
     }
 
+    /// Lets nothing of this run rest on these packs: something in them is known to be damaged.
+    pub fn distrust<'p>(&self, packs: impl IntoIterator<Item = &'p PackId>) {
+        for pack in packs {
+            if let Some(pack) = self.index.pack_ref(pack) {
+                self.index.distrust(pack);
+            }
+        }
+    }
+
     /// B2: stores chunks; [`ChunkWriter::finish`] waits for all acknowledgements.
     #[must_use]
     pub fn writer(&self, options: WriterOptions) -> ChunkWriter {
@@ -212,8 +221,9 @@ impl Session {
                 // What is known through a condemned segment only is not known.
                 match self.repo.read_segment(id) {
                     Ok(segment) => packs.extend(segment.packs.iter().map(|pack| pack.id)),
-                    // Swept already. Condemning too much costs another look and loses nothing.
-                    Err(RepoError::Store(StoreError::NotFound(_))) => {
+                    // Swept already, or damaged. Condemning too much costs another look and
+                    // loses nothing.
+                    Err(error) if error.is_damage() => {
                         packs.extend(self.index.packs_beside(id));
                     }
                     Err(error) => return Err(error),

@@ -140,20 +140,38 @@ impl Index {
             listing.segments.iter().partition(|id| listing.condemned_segments.contains(*id));
         let (mut tables, mut doomed) = open_tables(dir, &sound, &condemned)?;
         for (wanted, tables) in [(&sound, &mut tables), (&condemned, &mut doomed)] {
-            let have: BTreeSet<SegmentId> =
+            let mut have: BTreeSet<SegmentId> =
                 tables.iter().flat_map(|table| table.segments()).copied().collect();
-            for id in wanted.difference(&have) {
+            let mut unread = Vec::new();
+            for id in wanted.iter() {
+                if have.contains(id) {
+                    continue;
+                }
                 match fetch(id) {
                     Ok(record) => {
-                        tables.push(write_table(dir, &[*id], &record)?);
+                        // Its table stands for those, too, which may be damaged.
+                        let old = record.supersedes.iter().filter(|old| wanted.contains(*old));
+                        let mut all = vec![*id];
+                        all.extend(old.filter(|old| !have.contains(*old)));
+                        all[1..].sort_unstable();
+                        all.dedup();
+                        tables.push(write_table(dir, &all, &record)?);
+                        have.extend(all);
                         if tables.len() > TABLES_OPEN_MAX {
                             *tables = merge_small(dir, std::mem::take(tables))?;
                         }
                     }
                     // A collector deleted it since it was listed: nobody needs its packs.
                     Err(RepoError::Store(StoreError::NotFound(_))) => {}
+                    // Nothing may rest on what a condemned one says.
+                    Err(error) if condemned.contains(id) && error.is_damage() => {}
+                    Err(error) if error.is_damage() => unread.push((*id, error)),
                     Err(error) => return Err(error),
                 }
+            }
+            // One that was read later may stand for it.
+            if let Some((_, error)) = unread.into_iter().find(|(id, _)| !have.contains(id)) {
+                return Err(error);
             }
         }
         if tables.len() > TABLES_MAX {

@@ -76,7 +76,9 @@ pub struct Inventory {
     pub segments: u64,
     /// Bytes of these.
     pub segment_bytes: u64,
-    /// Segments and condemn records that cannot be read, and why.
+    /// The segments that others stand for, which no condemn record names: nothing rests on them.
+    pub superseded: BTreeSet<SegmentId>,
+    /// Segments and condemn records that cannot be read, and why; not what is superseded.
     pub damaged: Vec<(ObjectName, RepoError)>,
     _folder: Option<Folder>,
 }
@@ -146,12 +148,16 @@ impl Inventory {
             .filter_map(|object| Some((layout::id_of(&object.name, "")?, object.size)))
             .collect();
         let found = RefCell::new((damaged, BTreeMap::new(), BTreeMap::new()));
+        let superseded = RefCell::new(BTreeSet::new());
         let index = Index::load(&place, &listing, |id| {
             let condemned = listing.condemned_segments.contains(id);
             let (damaged, known, contents) = &mut *found.borrow_mut();
             match repo.read_segment(id) {
                 Ok(record) => {
                     let packs = record.packs.iter().map(|pack| pack.id).collect();
+                    if !condemned {
+                        superseded.borrow_mut().extend(record.supersedes.iter().copied());
+                    }
                     let size = sizes.get(id).copied().unwrap_or(0);
                     let _ = contents.insert(*id, (size, packs));
                     note_packs(id, &record, condemned, known, damaged);
@@ -167,7 +173,12 @@ impl Inventory {
                 Err(error) => Err(error),
             }
         })?;
-        let (damaged, known, contents) = found.into_inner();
+        let (mut damaged, known, contents) = found.into_inner();
+        let mut superseded = superseded.into_inner();
+        superseded
+            .retain(|id| listing.segments.contains(id) && !listing.condemned_segments.contains(id));
+        let stood_for: HashSet<ObjectName> = superseded.iter().map(layout::segment).collect();
+        damaged.retain(|(name, _)| !stood_for.contains(name));
         Ok(Self {
             index: Arc::new(index),
             known,
@@ -176,10 +187,21 @@ impl Inventory {
             written,
             listed_segments: listing.segments,
             contents,
+            superseded,
             segments: segments.len() as u64,
             segment_bytes: segments.iter().map(|object| object.size).sum(),
             damaged,
             _folder: folder.ok(),
+        })
+    }
+
+    /// The segments that are there, cannot be read, and have no other that stands for them.
+    pub fn unreadable_segments(&self) -> impl Iterator<Item = (SegmentId, &RepoError)> {
+        self.damaged.iter().filter_map(|(name, error)| {
+            let id = layout::id_of(name, "").filter(|id| layout::segment(id) == *name)?;
+            let gone = matches!(error, RepoError::Store(StoreError::NotFound(_)));
+            let damaged = error.is_damage() && !gone && !self.contents.contains_key(&id);
+            damaged.then_some((id, error))
         })
     }
 

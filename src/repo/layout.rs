@@ -12,6 +12,17 @@ pub(crate) const SNAPSHOTS: &str = "snapshots";
 pub(crate) const FORGET: &str = "forget";
 pub(crate) const GC: &str = "gc";
 
+/// Folders of objects that are named by the hash of their bytes.
+pub const HASHED_FOLDERS: [&str; 2] = [PACKS, INDEX];
+
+/// The hash that the bytes of an object must have, by its name; none if its name says nothing.
+#[must_use]
+pub fn hash_in_name(found: &ObjectName) -> Option<[u8; 32]> {
+    let pack_id: Option<PackId> = id_of(found, "").filter(|id| pack(id) == *found);
+    let segment_id: Option<SegmentId> = id_of(found, "").filter(|id| segment(id) == *found);
+    pack_id.map(|id| *id.as_bytes()).or(segment_id.map(|id| *id.as_bytes()))
+}
+
 fn name(text: &str) -> ObjectName {
     ObjectName::parse(text).expect("because hex digits and these folders make a name")
 }

@@ -70,6 +70,8 @@ pub struct OpenedPack {
     pub key: Key,
     /// What it holds.
     pub directory: PackDirectory,
+    /// Whether its bytes have its name: if not, some of its frames are damaged.
+    pub is_whole: bool,
 }
 
 /// Reads whole packs, from any number of threads.
@@ -87,8 +89,8 @@ impl PackReader {
 
     /// Opens a pack by what stands in itself, to make an index of it.
     ///
-    /// Errors: [`RepoError::Object`] if its bytes have another name, or header or directory are not
-    /// authentic. Frames are not looked at.
+    /// Errors: [`RepoError::Object`] if header or directory are not authentic;
+    /// [`RepoError::Store`] if it cannot be read. Frames are not looked at.
     pub fn open(
         &self,
         id: &PackId,
@@ -106,11 +108,9 @@ impl PackReader {
             let header = PackHeader::decode(kind, self.repo.id(), bytes)?;
             let key = header.key(&self.secret(header.run_seal())?)?;
             let directory = read_directory(&key, &header, bytes)?;
-            Ok(OpenedPack { header, key, directory })
+            let is_whole = digest(bytes) == *id.as_bytes();
+            Ok(OpenedPack { header, key, directory, is_whole })
         };
-        if digest(bytes) != *id.as_bytes() {
-            return Err(object(FormatError::damaged("pack", "its bytes do not have its name")));
-        }
         opened().map_err(|error| match error {
             RepoError::Format(source) => object(source),
             other => object(FormatError::damaged("pack", other)),

@@ -46,7 +46,10 @@ pub fn reach(
     }
 }
 
-fn reach_content(
+/// As [`reach`], for the content of one file.
+///
+/// Errors: as [`reach`].
+pub fn reach_content(
     reader: &ChunkReader,
     content: &Content,
     kind: PackKind,

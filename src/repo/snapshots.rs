@@ -142,7 +142,10 @@ impl SnapshotList {
                 Err(error) => list.damaged.push((layout::pending(&id), error)),
             }
         }
-        list.snapshots.sort_by_key(|snapshot| (snapshot.time(), snapshot.id));
+        // What was salvaged has the time of what it was made of, and comes after it.
+        list.snapshots.sort_by_key(|snapshot| {
+            (snapshot.time(), snapshot.body.salvaged.is_some(), snapshot.id)
+        });
         let judged = remember(repo, &names, &gone, &heads).and_then(|()| list.check_chains(&heads));
         match judged {
             Ok(()) => Ok((list, None)),
@@ -382,6 +385,23 @@ fn read(repo: &Repository, id: &SnapshotId, ok: bool) -> Result<Told, RepoError>
     let body = if ok { Some(open_body(repo, &record)?) } else { None };
     let PendingRecord { writer, sequence, previous, .. } = record;
     Ok(Told { writer, sequence, previous, hash, body })
+}
+
+/// Reads a snapshot by its record alone, where its commit is damaged.
+///
+/// Errors: as for any record.
+pub fn read_without_commit(repo: &Repository, id: &SnapshotId) -> Result<Snapshot, RepoError> {
+    let (record, head) = read_pending(repo, id)?;
+    let name = layout::ok(id);
+    let bytes = repo.store().get(&name, RECORD_BYTES_MAX)?;
+    let commit = repo.open_signed(ObjectKind::Ok, &name, &bytes);
+    if commit.is_ok() {
+        // It says that this is not what was committed.
+        check_commit(repo, id, head)?;
+    }
+    let body = open_body(repo, &record)?;
+    let PendingRecord { snapshot: id, writer, sequence, previous, .. } = record;
+    Ok(Snapshot { id, writer, sequence, previous, head, stored: Time::default(), body })
 }
 
 /// Reads the record of a snapshot, whether that was committed or not; its body stays sealed.

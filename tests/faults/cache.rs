@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use volume_vault::clock::Clock;
 use volume_vault::event::{Observer, Recorder};
 use volume_vault::ops::Interrupt;
 use volume_vault::ops::check::{CheckOptions, CheckReport, ReadData, check as check_all};
@@ -293,7 +294,7 @@ fn the_canary_and_what_snapshots_say_are_nowhere_in_the_cache() {
 
 fn checked(repo: &Arc<Repository>) -> CheckReport {
     let observer: Arc<dyn Observer> = Arc::new(Recorder::default());
-    let options = CheckOptions { read: ReadData::Trees, memory: 256 << 20 };
+    let options = CheckOptions { read: ReadData::Trees, memory: 256 << 20, clock: Clock::System };
     check_all(repo, &options, &observer, &Interrupt::default()).expect("it checks")
 }
 

@@ -13,6 +13,7 @@ mod forget;
 mod kill;
 mod opening;
 mod protocol;
+mod repair;
 mod restore;
 mod room;
 mod rot;

@@ -293,6 +293,7 @@ impl Builder {
             tags: Vec::new(),
             items,
             program: "builder".to_owned(),
+            salvaged: None,
         }
     }
 

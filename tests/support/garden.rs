@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tempfile::TempDir;
+use volume_vault::clock::Clock;
 use volume_vault::event::{Observer, Recorder};
 use volume_vault::format::{ForgetKind, ForgetRecord, ObjectKind};
 use volume_vault::id::{ChunkPrefix, SnapshotId};
@@ -125,7 +126,7 @@ impl Garden {
     /// O2, by the verb itself.
     pub(crate) fn assert_clean(&self) {
         let observer: Arc<dyn Observer> = Arc::new(Recorder::default());
-        let options = CheckOptions { read: ReadData::All, memory: 256 << 20 };
+        let options = CheckOptions { read: ReadData::All, memory: 256 << 20, clock: Clock::System };
         let report = check(&self.bench.open(), &options, &observer, &Interrupt::default());
         let report = report.expect("it checks");
         assert!(report.is_clean(), "{report:?}");

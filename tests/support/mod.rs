@@ -1,6 +1,7 @@
 //! What several families of tests use.
 
 pub(crate) mod builder;
+pub(crate) mod damage;
 pub(crate) mod far;
 pub(crate) mod garden;
 pub(crate) mod machine;

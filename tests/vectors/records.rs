@@ -84,6 +84,7 @@ fn body() -> SnapshotBody {
         tags: vec!["nightly".to_owned()],
         items: vec![volume, stream],
         program: "vault 0.1.0".to_owned(),
+        salvaged: None,
     }
 }
 

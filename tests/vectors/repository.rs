@@ -114,6 +114,7 @@ fn back_up(repo: &Arc<Repository>, files: &[(String, Vec<u8>)]) {
         tags: Vec::new(),
         items: vec![item],
         program: "vectors".to_owned(),
+        salvaged: None,
     };
     let _ = session.commit(&body, WriterOptions::default()).expect("commits");
 }

@@ -1,6 +1,6 @@
 //! `vault forget`, and what the other verbs say afterwards.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -111,7 +111,7 @@ fn at_terminal(world: &World, args: &str, answer: &str) -> (Option<i32>, String)
     let mut child = script.spawn().expect("started");
     let mut typing = child.stdin.take();
     let mut shown = Vec::new();
-    for byte in child.stdout.take().expect("a pipe").bytes() {
+    for byte in BufReader::new(child.stdout.take().expect("a pipe")).bytes() {
         shown.push(byte.expect("read"));
         if shown.ends_with(b"[y/N] ")
             && let Some(mut typing) = typing.take()

@@ -48,6 +48,8 @@ pub(crate) struct SnapshotRow {
     pub(crate) warnings: u64,
     /// Whether something is missing in it, or may be.
     pub(crate) partial: bool,
+    /// Whether it is what could be had of a damaged one.
+    pub(crate) salvaged: bool,
     /// Whether containers were using the data while it was read.
     pub(crate) live: bool,
     /// How it was read, each method once.
@@ -57,7 +59,7 @@ pub(crate) struct SnapshotRow {
 impl SnapshotRow {
     /// Adds up the items of a snapshot.
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
-        let mut row = Self::default();
+        let mut row = Self { salvaged: snapshot.body.salvaged.is_some(), ..Self::default() };
         for item in snapshot.items() {
             row.sources.push(item_source(item));
             row.size = row.size.saturating_add(item.facts.bytes);
@@ -85,6 +87,9 @@ impl SnapshotRow {
     /// What is to be kept in mind, in few words.
     pub(crate) fn notes(&self) -> String {
         let mut notes = Vec::new();
+        if self.salvaged {
+            notes.push("salvaged".to_owned());
+        }
         if self.partial {
             notes.push("partial".to_owned());
         }
@@ -113,6 +118,7 @@ pub(crate) fn snapshot_fields(snapshot: &Snapshot) -> Map<String, Value> {
         "warning_count": row.warnings,
         "partial": row.partial,
         "live": row.live,
+        "salvaged_from": snapshot.body.salvaged.map(|id| id.to_string()),
         "items": items,
     });
     match fields {

@@ -140,6 +140,7 @@ pub fn backup(
         tags: options.tags.clone(),
         items: vec![new_item(item, &saved, &collector)],
         program: options.program.clone(),
+        salvaged: None,
     };
     let committed = session.commit(&body, writer)?;
     let item = body.items.into_iter().next().expect("because one was put in");

@@ -8,21 +8,27 @@
 mod packs;
 mod paths;
 mod report;
+mod scrub;
+mod share;
 mod trees;
 
 use std::sync::Arc;
 
-use self::packs::Losses;
+pub(in crate::ops) use self::packs::{Found, Losses, threads};
 use self::paths::name_paths;
 pub use self::report::{CheckReport, Damage, Fault, Touched, TouchedFile};
-use self::report::{Findings, chain};
+pub(in crate::ops) use self::report::{Findings, chain};
+pub use self::scrub::{ScrubOptions, ScrubReport, scrub};
+pub use self::share::Coverage;
 use self::trees::Trees;
+pub(in crate::ops) use self::trees::Walked;
 use super::error::{Interrupt, OpsError};
-use crate::clock::Stopwatch;
+use crate::clock::{Clock, Stopwatch};
 use crate::event::Observer;
-use crate::format::Bootstrap;
+use crate::format::{Bootstrap, Item};
 use crate::repo::{
-    ChunkReader, Inventory, RepoError, Repository, SnapshotList, list_slots, snapshot_record_name,
+    ChunkReader, Inventory, RepoError, Repository, Snapshot, SnapshotList, list_slots,
+    snapshot_record_name,
 };
 use crate::store::ObjectName;
 
@@ -34,7 +40,8 @@ const TREE_CACHE: usize = 32 << 20;
 pub enum ReadData {
     /// Only trees.
     Trees,
-    /// So many percent of the packs, others each time.
+    /// So many percent of the packs: the next ones of those that this host has not read since it
+    /// began a round.
     Percent(f64),
     /// Every pack.
     All,
@@ -47,6 +54,8 @@ pub struct CheckOptions {
     pub read: ReadData,
     /// Ceiling of memory in bytes.
     pub memory: u64,
+    /// Where the time comes from.
+    pub clock: Clock,
 }
 
 /// Checks a repository.
@@ -66,37 +75,20 @@ pub fn check(
     check_head(repo, &mut findings)?;
     // Snapshots first: all that they need was stored before them, and is seen after them.
     let list = load_snapshots(repo, &mut findings)?;
-    let inventory = Inventory::take(repo)?;
-    for (name, error) in &inventory.damaged {
-        findings.damaged(name, error);
-    }
-    let mut losses = Losses::compare(&inventory, &mut findings);
-    interrupt.check()?;
-    observer.stage("reading packs");
-    let read = losses.read_packs(repo, &inventory, options, &mut findings, observer, interrupt)?;
-    observer.stage("walking trees");
-    let reader = Arc::new(ChunkReader::new(repo, &inventory.index, TREE_CACHE));
-    let mut trees = Trees::new(repo, &reader, &losses, &mut findings, observer, interrupt);
-    let mut dirty = Vec::new();
-    for snapshot in &list.snapshots {
-        for item in snapshot.items() {
-            if !trees.item(item)? {
-                dirty.push((snapshot, item));
-            }
-        }
-    }
-    let walked = trees.finish();
-    if !dirty.is_empty() {
-        observer.stage("naming files");
-        name_paths(&reader, &losses, &walked, &dirty, &mut findings, interrupt)?;
-    }
-    note_strays(&inventory, &list, &mut findings);
+    let examined =
+        Examined::look(repo, &list.snapshots, options, &mut findings, observer, interrupt)?;
+    observer.stage("naming files");
+    examined.name_paths(&list.snapshots, &mut findings, interrupt)?;
+    let Examined { inventory, losses, walked, coverage, .. } = &examined;
+    losses.note_set_aside(&mut findings);
+    note_strays(inventory, &list, &mut findings);
     Ok(CheckReport {
         snapshots: list.snapshots.len() as u64,
         segments: inventory.segments,
         packs: inventory.listed.len() as u64,
-        packs_read: read.packs,
-        bytes_read: read.bytes,
+        packs_read: examined.packs_read,
+        bytes_read: examined.bytes_read,
+        coverage: *coverage,
         nodes: walked.nodes,
         chunks: walked.chunks,
         damage: findings.damage,
@@ -105,6 +97,71 @@ pub fn check(
         notices: findings.notices,
         seconds: watch.elapsed().as_secs_f64(),
     })
+}
+
+/// What was found of packs and trees.
+#[derive(Debug)]
+pub(in crate::ops) struct Examined {
+    pub(in crate::ops) inventory: Inventory,
+    pub(in crate::ops) losses: Losses,
+    pub(in crate::ops) reader: Arc<ChunkReader>,
+    pub(in crate::ops) walked: Walked,
+    packs_read: u64,
+    bytes_read: u64,
+    coverage: Option<Coverage>,
+    /// Places of snapshots and of their items that are not whole.
+    dirty: Vec<(usize, usize)>,
+}
+
+impl Examined {
+    /// Reads what is asked for and walks the trees of these snapshots.
+    pub(in crate::ops) fn look(
+        repo: &Arc<Repository>,
+        snapshots: &[Snapshot],
+        options: &CheckOptions,
+        findings: &mut Findings,
+        observer: &Arc<dyn Observer>,
+        interrupt: &Interrupt,
+    ) -> Result<Self, OpsError> {
+        let inventory = Inventory::take(repo)?;
+        for (name, error) in &inventory.damaged {
+            findings.damaged(name, error);
+        }
+        let mut losses = Losses::compare(&inventory, findings);
+        interrupt.check()?;
+        observer.stage("reading packs");
+        let read = losses.read_packs(repo, &inventory, options, findings, observer, interrupt)?;
+        observer.stage("walking trees");
+        let reader = Arc::new(ChunkReader::new(repo, &inventory.index, TREE_CACHE));
+        let mut trees = Trees::new(repo, &reader, &losses, findings, observer, interrupt);
+        let mut dirty = Vec::new();
+        for (at, snapshot) in snapshots.iter().enumerate() {
+            for (number, item) in snapshot.items().iter().enumerate() {
+                if !trees.item(item)? {
+                    dirty.push((at, number));
+                }
+            }
+        }
+        let walked = trees.finish();
+        let (packs_read, bytes_read, coverage) = (read.packs, read.bytes, read.coverage);
+        Ok(Self { inventory, losses, reader, walked, packs_read, bytes_read, coverage, dirty })
+    }
+
+    /// Adds what of these snapshots is touched by damage; they must be those that were looked at.
+    pub(in crate::ops) fn name_paths(
+        &self,
+        snapshots: &[Snapshot],
+        findings: &mut Findings,
+        interrupt: &Interrupt,
+    ) -> Result<(), OpsError> {
+        let of = |(at, number): &(usize, usize)| {
+            let snapshot = snapshots.get(*at)?;
+            Some((snapshot, snapshot.items().get(*number)?))
+        };
+        let dirty: Vec<(&Snapshot, &Item)> = self.dirty.iter().filter_map(of).collect();
+        let Self { reader, losses, walked, .. } = self;
+        name_paths(reader, losses, walked, &dirty, findings, interrupt)
+    }
 }
 
 /// `vault.json` and the key slots.

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use super::share::Coverage;
 use crate::entry::EntryPath;
 use crate::id::SnapshotId;
 use crate::repo::RepoError;
 use crate::store::{ObjectName, StoreError};
 
 /// So many damaged objects are named; more are counted.
-const DAMAGE_MAX: usize = 10_000;
+pub(super) const DAMAGE_MAX: usize = 10_000;
 
 /// What is wrong with an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,6 +96,8 @@ pub struct CheckReport {
     pub packs_read: u64,
     /// Bytes of these.
     pub bytes_read: u64,
+    /// Which packs this host has read since when; none if it read no packs this time.
+    pub coverage: Option<Coverage>,
     /// Nodes of trees read.
     pub nodes: u64,
     /// Chunks of files looked up.
@@ -121,12 +124,16 @@ impl CheckReport {
 
 /// A report in the making.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
-    pub(super) damage: Vec<Damage>,
+pub(in crate::ops) struct Findings {
+    pub(in crate::ops) damage: Vec<Damage>,
     pub(super) damage_more: u64,
-    pub(super) touched: Vec<Touched>,
+    pub(in crate::ops) touched: Vec<Touched>,
     pub(super) notices: Vec<(String, String)>,
     objects: BTreeSet<String>,
+    /// Something that could not be read and may be whole.
+    pub(in crate::ops) unreadable: Option<String>,
+    /// A chunk that no segment names.
+    pub(in crate::ops) unnamed: Option<String>,
 }
 
 impl Findings {
@@ -134,6 +141,12 @@ impl Findings {
     pub(super) fn add(&mut self, object: &str, fault: Fault, why: &str) {
         if self.objects.contains(object) {
             return;
+        }
+        if fault == Fault::Unreadable {
+            let _ = self.unreadable.get_or_insert_with(|| object.to_owned());
+        }
+        if object.starts_with("chunk ") {
+            let _ = self.unnamed.get_or_insert_with(|| object.to_owned());
         }
         if self.damage.len() >= DAMAGE_MAX {
             self.damage_more += 1;
@@ -153,6 +166,11 @@ impl Findings {
         self.add(name.as_str(), fault_of(error), &why);
     }
 
+    /// Whether damage of this object was told.
+    pub(super) fn names(&self, object: &str) -> bool {
+        self.objects.contains(object)
+    }
+
     pub(super) fn notice(&mut self, object: &str, message: String) {
         self.notices.push((object.to_owned(), message));
     }
@@ -161,13 +179,14 @@ impl Findings {
 pub(super) fn fault_of(error: &RepoError) -> Fault {
     match error {
         RepoError::Store(StoreError::NotFound(_)) => Fault::Missing,
-        RepoError::Store(StoreError::Io { .. }) => Fault::Unreadable,
+        // What a disk says of a sector stays so.
+        RepoError::Store(error @ StoreError::Io { .. }) if !error.is_damage() => Fault::Unreadable,
         _ => Fault::Damaged,
     }
 }
 
 /// An error with its causes, as one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(in crate::ops) fn chain(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {}", chain(source)),
         None => error.to_string(),

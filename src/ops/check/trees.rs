@@ -17,7 +17,7 @@ use crate::repo::{ChunkReader, RepoError, Repository, pack_name, read_content_no
 
 /// What is known of the nodes of all trees.
 #[derive(Debug, Default)]
-pub(super) struct Walked {
+pub(in crate::ops) struct Walked {
     /// Whether all that is below a node is sound.
     sound: HashMap<ChunkId, bool>,
     /// Nodes that cannot be read, and the damaged objects they are in.
@@ -28,12 +28,12 @@ pub(super) struct Walked {
 
 impl Walked {
     /// Whether a node and all below it is sound.
-    pub(super) fn is_sound(&self, id: &ChunkId) -> bool {
+    pub(in crate::ops) fn is_sound(&self, id: &ChunkId) -> bool {
         self.sound.get(id).copied().unwrap_or(false)
     }
 
     /// The damaged objects a node is in, if it cannot be read.
-    pub(super) fn lost(&self, id: &ChunkId) -> Option<&BTreeSet<String>> {
+    pub(in crate::ops) fn lost(&self, id: &ChunkId) -> Option<&BTreeSet<String>> {
         self.lost.get(id)
     }
 }
@@ -161,8 +161,8 @@ impl<'a> Trees<'a> {
                 Found::Lost(packs) => {
                     sound = false;
                     for pack in packs {
-                        let why = "a snapshot needs what it held";
-                        self.findings.add(pack_name(&pack).as_str(), Fault::Missing, why);
+                        let (fault, why) = self.losses.known_of(&pack);
+                        self.findings.add(pack_name(&pack).as_str(), fault, why);
                     }
                     continue;
                 }

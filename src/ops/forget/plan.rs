@@ -100,7 +100,8 @@ impl Verdict {
 pub struct Row {
     /// The snapshot.
     pub id: SnapshotId,
-    /// When it was stored, by the store's clock.
+    /// When it was stored, by the store's clock; of what was salvaged, when its backup started, so
+    /// that it takes the place of what it was made of.
     pub stored: Time,
     /// When its backup started, by its host's clock; counts between those stored at one time.
     pub made: Time,
@@ -227,7 +228,10 @@ fn row(snapshot: &Snapshot) -> Row {
     series.dedup();
     Row {
         id: snapshot.id,
-        stored: snapshot.stored,
+        stored: match snapshot.body.salvaged {
+            Some(_) => snapshot.stored.min(snapshot.time()),
+            None => snapshot.stored,
+        },
         made: snapshot.time(),
         series,
         tags: snapshot.body.tags.clone(),
@@ -368,7 +372,9 @@ fn shares(list: &SnapshotList, rows: &[Row], going: &BTreeSet<SnapshotId>) -> Ve
 fn doubtful_times(list: &SnapshotList, rows: &[Row]) -> usize {
     let ids: BTreeSet<SnapshotId> = rows.iter().map(|row| row.id).collect();
     let ours = list.snapshots.iter().filter(|snapshot| ids.contains(&snapshot.id));
-    let apart =
-        |snapshot: &&Snapshot| snapshot.stored.seconds.abs_diff(snapshot.time().seconds) > SKEW_MAX;
+    let apart = |snapshot: &&Snapshot| {
+        let seconds = snapshot.stored.seconds.abs_diff(snapshot.time().seconds);
+        seconds > SKEW_MAX && snapshot.body.salvaged.is_none()
+    };
     ours.filter(apart).count()
 }

@@ -48,9 +48,11 @@ pub(super) fn judge(holders: impl IntoIterator<Item = Standing>) -> Verdict {
 }
 
 /// The condemned segments that may be deleted: every pack that one names is gone, or another
-/// segment, listed and condemned by nobody, names it too.
+/// segment, listed and condemned by nobody, names it too. Nobody knows anything through one that
+/// cannot be read: it goes, too, as all that is needed was found without it.
 pub(super) fn deletable_segments(
     doomed: &BTreeSet<SegmentId>,
+    listed: &BTreeSet<SegmentId>,
     condemned: &HashSet<SegmentId>,
     contents: &BTreeMap<SegmentId, (u64, Vec<PackId>)>,
     gone: impl Fn(&PackId) -> bool,
@@ -61,10 +63,10 @@ pub(super) fn deletable_segments(
         .flat_map(|(_, (_, packs))| packs)
         .collect();
     let dispensable = |id: &&SegmentId| {
-        // What could not be read is kept: nobody knows what it names.
         let packs = contents.get(*id).map(|(_, packs)| packs);
-        condemned.contains(*id)
-            && packs.is_some_and(|p| p.iter().all(|pack| gone(pack) || vouched.contains(pack)))
+        listed.contains(*id)
+            && condemned.contains(*id)
+            && packs.is_none_or(|p| p.iter().all(|pack| gone(pack) || vouched.contains(pack)))
     };
     doomed.iter().filter(dispensable).copied().collect()
 }
@@ -148,6 +150,7 @@ mod tests {
             .collect();
         let ids = deletable_segments(
             &doomed.iter().map(|n| segment(*n)).collect(),
+            &[1, 2].map(segment).into(),
             &condemned.iter().map(|n| segment(*n)).collect(),
             &contents,
             |id| gone.iter().any(|n| pack(*n) == *id),
@@ -166,7 +169,8 @@ mod tests {
             "both condemned"
         );
         assert_eq!(deletable(&[1, 2], &[1, 2], &[(1, &[8]), (2, &[8])], &[]), [0; 0]);
-        assert_eq!(deletable(&[1], &[1], &[], &[]), [0; 0], "it could not be read");
+        assert_eq!(deletable(&[1], &[1], &[], &[]), [1], "it could not be read");
+        assert_eq!(deletable(&[3], &[3], &[], &[]), [0; 0], "it is not there");
         assert_eq!(deletable(&[1], &[], &[(1, &[7])], &[7]), [0; 0], "no record names it");
     }
 }

@@ -261,16 +261,7 @@ impl Collection {
         packs.sort_unstable();
         let segments = self.segments.free.iter().chain(&self.segments.merge);
         let segments: Vec<SegmentId> = segments.copied().collect();
-        let records = packs.len().max(segments.len()).div_ceil(CONDEMNED_MAX);
-        for number in 0..records {
-            let record = CondemnRecord {
-                packs: part(&packs, number).to_vec(),
-                segments: part(&segments, number).to_vec(),
-            };
-            let payload = repo.seal_signed(ObjectKind::Condemn, &record.encode())?;
-            let name = layout::condemn(&hex(&random_bytes::<16>()?));
-            repo.store().put(&name, &payload)?;
-        }
+        put_condemn(repo, &packs, &segments)?;
         let listed = &self.view.inventory.listed;
         packs.iter().for_each(|pack| {
             collected.condemned.add(listed.get(pack).copied().unwrap_or(0));
@@ -286,6 +277,35 @@ impl Collection {
             && !inventory.condemned.contains(pack)
             && !self.going.contains(pack)
     }
+}
+
+/// Condemns packs because they are damaged: nothing new will rest on them, so the next backups
+/// store what they hold once more. No pack goes by this alone; a collector spares it while anything
+/// in it is needed and nowhere else.
+///
+/// Errors: of the store.
+pub fn set_aside(repo: &Repository, packs: &[PackId]) -> Result<(), RepoError> {
+    repo.check_writable()?;
+    put_condemn(repo, packs, &[])
+}
+
+/// G2: stores the condemn records.
+fn put_condemn(
+    repo: &Repository,
+    packs: &[PackId],
+    segments: &[SegmentId],
+) -> Result<(), RepoError> {
+    let records = packs.len().max(segments.len()).div_ceil(CONDEMNED_MAX);
+    for number in 0..records {
+        let record = CondemnRecord {
+            packs: part(packs, number).to_vec(),
+            segments: part(segments, number).to_vec(),
+        };
+        let payload = repo.seal_signed(ObjectKind::Condemn, &record.encode())?;
+        let name = layout::condemn(&hex(&random_bytes::<16>()?));
+        repo.store().put(&name, &payload)?;
+    }
+    Ok(())
 }
 
 fn part<T>(all: &[T], number: usize) -> &[T] {

@@ -1,15 +1,13 @@
 //! Which index segments go with the packs, and small segments that are merged into one.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashSet};
 
 use super::super::error::RepoError;
-use super::super::index::segment_id;
 use super::super::layout;
 use super::super::repository::Repository;
+use super::super::segment_draft::SegmentDraft;
 use super::not_collected;
 use super::view::View;
-use crate::crypto::RunSeal;
-use crate::format::{ObjectKind, SegmentPack, SegmentRecord};
 use crate::id::{PackId, SegmentId};
 
 /// Segments below this size are small, in bytes.
@@ -17,10 +15,6 @@ const SMALL: u64 = 256 << 10;
 
 /// So many small segments are borne before they are merged.
 const SMALL_MAX: usize = 24;
-
-/// A merged segment is closed at so many packs, or so many bytes of what it was made of.
-const MERGED_PACKS: usize = 4096;
-const MERGED_BYTES: u64 = 8 << 20;
 
 /// What is to happen to segments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,10 +33,24 @@ pub(super) fn choose_segments(
     young: impl Fn(&PackId) -> bool,
 ) -> SegmentChoice {
     let mut choice = SegmentChoice::default();
-    for (id, (size, packs)) in &view.inventory.contents {
-        if view.condemned_segments.contains(id) {
-            continue;
+    let inventory = &view.inventory;
+    let counts = |id: &&SegmentId| {
+        !view.condemned_segments.contains(*id) && !inventory.superseded.contains(*id)
+    };
+    let named: HashSet<&PackId> = inventory
+        .contents
+        .iter()
+        .filter(|(id, _)| counts(id))
+        .flat_map(|(_, (_, packs))| packs)
+        .collect();
+    for id in &inventory.superseded {
+        // One that can be read after all goes once others name what it names.
+        let packs = inventory.contents.get(id).map(|(_, packs)| packs);
+        if packs.is_none_or(|packs| packs.iter().all(|pack| !stays(pack) || named.contains(pack))) {
+            choice.free.push(*id);
         }
+    }
+    for (id, (size, packs)) in inventory.contents.iter().filter(|(id, _)| counts(id)) {
         if !packs.iter().any(&stays) {
             choice.free.push(*id);
         } else if *size < SMALL && !packs.iter().any(&young) {
@@ -63,7 +71,7 @@ pub(super) fn merge_segments(
     merge: &[SegmentId],
     stays: impl Fn(&PackId) -> bool,
 ) -> Result<u64, RepoError> {
-    let mut merged = Merged::default();
+    let mut merged = SegmentDraft::default();
     let mut stored = 0;
     let mut named = BTreeSet::new();
     for id in merge {
@@ -73,43 +81,14 @@ pub(super) fn merge_segments(
         })?;
         for pack in record.packs {
             if stays(&pack.id) && named.insert(pack.id) {
-                merged.add(pack, &record.seals);
+                // Decoding has checked that the seal is there.
+                let seal = &record.seals[pack.seal];
+                merged.add(pack, seal);
             }
         }
-        if merged.record.packs.len() >= MERGED_PACKS || merged.bytes >= MERGED_BYTES {
+        if merged.is_full() {
             stored += std::mem::take(&mut merged).put(repo)?;
         }
     }
     Ok(stored + merged.put(repo)?)
-}
-
-#[derive(Default)]
-struct Merged {
-    record: SegmentRecord,
-    seals: HashMap<RunSeal, usize>,
-    bytes: u64,
-}
-
-impl Merged {
-    fn add(&mut self, pack: SegmentPack, seals: &[RunSeal]) {
-        // Decoding has checked that the seal is there.
-        let seal = &seals[pack.seal];
-        let number = *self.seals.entry(seal.clone()).or_insert_with(|| {
-            self.record.seals.push(seal.clone());
-            self.record.seals.len() - 1
-        });
-        let chunks = pack.directory.frames.iter().map(|frame| frame.chunks.len() as u64);
-        self.bytes += chunks.sum::<u64>() * 18;
-        self.record.packs.push(SegmentPack { seal: number, ..pack });
-    }
-
-    fn put(self, repo: &Repository) -> Result<u64, RepoError> {
-        if self.record.packs.is_empty() {
-            return Ok(0);
-        }
-        let payload = repo.seal_signed(ObjectKind::Segment, &self.record.encode())?;
-        let id = segment_id(&payload.to_vec());
-        repo.store().put(&layout::segment(&id), &payload)?;
-        Ok(payload.len())
-    }
 }

@@ -77,7 +77,8 @@ pub(super) fn sweep(
     let is_gone = |id: &PackId| gone.contains(id) || !view.inventory.listed.contains_key(id);
     let contents = &view.inventory.contents;
     let mut gone_segments = HashSet::new();
-    for id in deletable_segments(&doomed_segments, &view.condemned_segments, contents, is_gone) {
+    let (listed, condemned) = (&view.inventory.listed_segments, &view.condemned_segments);
+    for id in deletable_segments(&doomed_segments, listed, condemned, contents, is_gone) {
         stop()?;
         repo.store().delete(&layout::segment(&id))?;
         let _ = gone_segments.insert(id);
