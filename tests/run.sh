@@ -17,6 +17,7 @@ packages=(
   valgrind         # instructions of a small backup, counted
   tar rsync python3 # other readers and writers of what we read and write
   python3-venv apache2-bin openssh-server # servers for stores
+  openssl          # certificates that are none
   procps util-linux mount curl ca-certificates
 )
 

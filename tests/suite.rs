@@ -6,6 +6,7 @@ mod architecture;
 mod checks;
 mod directory_source;
 mod docker;
+mod driver;
 mod faults;
 mod hostile_repository;
 mod instructions;

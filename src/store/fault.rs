@@ -2,7 +2,9 @@
 //!
 //! A test first runs undisturbed and reads [`FaultStore::calls`], then runs again with a fault at
 //! call 1, 2, … up to that number. A run whose [`FaultStore::hits`] are empty has proven nothing.
+//! Where several use one store, a [`Director`] holds each call until it may go on.
 
+mod late;
 #[cfg(test)]
 mod tests;
 
@@ -11,11 +13,25 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::late::Letter;
 use crate::crypto::Payload;
 use crate::store::{Call, CallKind, Listed, ObjectName, Store, StoreError};
 
 /// Is run at a call. It may use the wrapped store; through the wrapper it would call itself.
 pub type Hook = Arc<dyn Fn(&Call) + Send + Sync>;
+
+/// Makes of a listing what is shown instead.
+pub type Lens = Arc<dyn Fn(Vec<Listed>) -> Vec<Listed> + Send + Sync>;
+
+/// Decides at each call what happens to it.
+pub trait Director: Send + Sync + fmt::Debug {
+    /// Is asked before a call and may hold it; gives its fault. Calls after a stop are refused
+    /// without being asked for.
+    fn before(&self, call: &Call) -> Option<Fault>;
+
+    /// Is told when a call that it was asked for has ended.
+    fn after(&self, call: &Call);
+}
 
 /// What happens at a call.
 #[derive(Clone)]
@@ -29,6 +45,14 @@ pub enum Fault {
     /// The call loses so many bytes off the end and succeeds: a put stores fewer, a get brings
     /// fewer, a range ends in zeros. A listing loses as many objects.
     Truncate(u64),
+    /// A put or deletion fails, and is done at [`FaultStore::land`]: it was under way for long.
+    Late,
+    /// A put or deletion is done, and once more at [`FaultStore::land`]: it was sent twice.
+    Again,
+    /// A put or deletion is acknowledged and never done.
+    Lie,
+    /// A listing shows what the closure makes of it: it lags, or hides something.
+    Show(Lens),
     /// This call and all later ones fail and nothing is done: a crash just before it.
     StopBefore,
     /// The call is done; it and all later ones fail: a crash just after it.
@@ -42,6 +66,10 @@ impl fmt::Debug for Fault {
             Self::FailAfter => f.write_str("FailAfter"),
             Self::Delay(_) => f.write_str("Delay"),
             Self::Truncate(bytes) => write!(f, "Truncate({bytes})"),
+            Self::Late => f.write_str("Late"),
+            Self::Again => f.write_str("Again"),
+            Self::Lie => f.write_str("Lie"),
+            Self::Show(_) => f.write_str("Show"),
             Self::StopBefore => f.write_str("StopBefore"),
             Self::StopAfter => f.write_str("StopAfter"),
         }
@@ -53,6 +81,7 @@ impl fmt::Debug for Fault {
 pub struct FaultPlan {
     rules: Vec<Rule>,
     random: Option<Random>,
+    director: Option<Arc<dyn Director>>,
 }
 
 #[derive(Debug, Clone)]
@@ -112,7 +141,13 @@ impl FaultPlan {
     /// before and after, and reads cut short. `probability` is 0 to 1.
     #[must_use]
     pub fn seeded(seed: u64, probability: f64) -> Self {
-        Self { rules: Vec::new(), random: Some(Random { seed, probability }) }
+        Self { random: Some(Random { seed, probability }), ..Self::default() }
+    }
+
+    /// Faults as the director says.
+    #[must_use]
+    pub fn directed(director: Arc<dyn Director>) -> Self {
+        Self { director: Some(director), ..Self::default() }
     }
 }
 
@@ -142,6 +177,7 @@ struct State {
     matched: Vec<u64>,
     stopped: Option<Fault>,
     hits: Vec<Hit>,
+    letters: Vec<Letter>,
 }
 
 /// A call that is being done.
@@ -149,6 +185,8 @@ struct Turn {
     number: u64,
     call: Call,
     fault: Option<Fault>,
+    /// Whether the director was asked.
+    directed: bool,
 }
 
 impl<S: Store> FaultStore<S> {
@@ -187,7 +225,9 @@ impl<S: Store> FaultStore<S> {
         if let Some(hook) = &self.on_call {
             hook(&call);
         }
-        let turn = self.draw(call);
+        let director = self.plan.director.as_ref().filter(|_| self.state().stopped.is_none());
+        let said = director.and_then(|director| director.before(&call));
+        let turn = self.draw(call, said, director.is_some());
         match &turn.fault {
             Some(Fault::FailBefore | Fault::StopBefore) => Err(self.fail(turn)),
             // The store stopped at an earlier call.
@@ -202,18 +242,26 @@ impl<S: Store> FaultStore<S> {
     }
 
     fn end<T>(&self, turn: Turn, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.tell(&turn);
         match turn.fault {
             Some(Fault::StopAfter) => {
                 self.state().stopped = Some(Fault::StopAfter);
-                result.and_then(|_| Err(self.fail(turn)))
+                result.and_then(|_| Err(self.failure(&turn)))
             }
-            Some(Fault::FailAfter) => result.and_then(|_| Err(self.fail(turn))),
+            Some(Fault::FailAfter) => result.and_then(|_| Err(self.failure(&turn))),
             _ => result,
         }
     }
 
+    /// Tells the director that a call has ended.
+    fn tell(&self, turn: &Turn) {
+        if let Some(director) = self.plan.director.as_ref().filter(|_| turn.directed) {
+            director.after(&turn.call);
+        }
+    }
+
     /// Numbers a call and finds its fault.
-    fn draw(&self, call: Call) -> Turn {
+    fn draw(&self, call: Call, said: Option<Fault>, directed: bool) -> Turn {
         let mut state = self.state();
         state.calls += 1;
         let number = state.calls;
@@ -228,11 +276,11 @@ impl<S: Store> FaultStore<S> {
             }
         }
         let random = || self.plan.random.and_then(|random| random.draw(number, call.kind));
-        let fault = state.stopped.clone().or(fault).or_else(random);
+        let fault = state.stopped.clone().or(said).or(fault).or_else(random);
         if let Some(Fault::StopBefore) = fault {
             state.stopped = Some(Fault::StopBefore);
         }
-        Turn { number, call, fault }
+        Turn { number, call, fault, directed }
     }
 
     /// How many of `len` bytes or objects are left of a call.
@@ -252,8 +300,14 @@ impl<S: Store> FaultStore<S> {
         }
     }
 
+    /// Ends a call that is not done.
     fn fail(&self, turn: Turn) -> StoreError {
-        self.hit(&turn);
+        self.tell(&turn);
+        self.failure(&turn)
+    }
+
+    fn failure(&self, turn: &Turn) -> StoreError {
+        self.hit(turn);
         StoreError::Io {
             action: turn.call.to_string(),
             location: self.inner.location(),
@@ -311,6 +365,9 @@ impl<S: Store> Store for FaultStore<S> {
 
     fn put(&self, name: &ObjectName, payload: &Payload) -> Result<(), StoreError> {
         let turn = self.begin(Call::new(CallKind::Put, name.as_str(), payload.len()))?;
+        if self.is_posted(&turn, || Letter::Put(name.clone(), payload.to_vec())) {
+            return self.end_posted(turn);
+        }
         let len = usize::try_from(payload.len()).unwrap_or(usize::MAX);
         let left = self.left(&turn, len);
         let result = match left < len {
@@ -352,13 +409,22 @@ impl<S: Store> Store for FaultStore<S> {
         let turn = self.begin(Call::new(CallKind::List, folder, 0))?;
         let result = self.inner.list(folder).map(|mut objects| {
             objects.truncate(self.left(&turn, objects.len()));
-            objects
+            match &turn.fault {
+                Some(Fault::Show(lens)) => {
+                    self.hit(&turn);
+                    lens(objects)
+                }
+                _ => objects,
+            }
         });
         self.end(turn, result)
     }
 
     fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
         let turn = self.begin(Call::new(CallKind::Delete, name.as_str(), 0))?;
+        if self.is_posted(&turn, || Letter::Delete(name.clone())) {
+            return self.end_posted(turn);
+        }
         let result = self.inner.delete(name);
         self.end(turn, result)
     }

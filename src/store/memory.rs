@@ -14,7 +14,7 @@ use crate::store::{Listed, ObjectName, Store, StoreError};
 #[derive(Debug, Clone)]
 pub struct MemoryStore {
     objects: Arc<Mutex<BTreeMap<ObjectName, Object>>>,
-    clock: Clock,
+    clock: Arc<Mutex<Clock>>,
 }
 
 struct Object {
@@ -32,7 +32,7 @@ impl MemoryStore {
     /// An empty store whose objects are as old as `clock` says when they are put.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { objects: Arc::default(), clock }
+        Self { objects: Arc::default(), clock: Arc::new(Mutex::new(clock)) }
     }
 
     /// All names, sorted; for tests.
@@ -51,13 +51,18 @@ impl MemoryStore {
 
     /// Puts any bytes under any name, over what is there; for tests.
     pub fn insert_raw(&self, name: ObjectName, bytes: Vec<u8>) {
-        let object = Object { bytes: Arc::new(bytes), modified: self.clock.now() };
+        let object = Object { bytes: Arc::new(bytes), modified: self.now() };
         let _ = self.objects().insert(name, object);
     }
 
     /// Sets when an object was written; says whether there is one. For tests.
     pub fn set_modified(&self, name: &ObjectName, modified: Time) -> bool {
         self.objects().get_mut(name).map(|object| object.modified = modified).is_some()
+    }
+
+    /// Sets the clock that says how old objects are, for all clones; for tests.
+    pub fn set_clock(&self, clock: Clock) {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = clock;
     }
 
     /// A store with the same objects that later shares nothing with this one; for tests.
@@ -68,7 +73,15 @@ impl MemoryStore {
             (name.clone(), Object { bytes, modified: object.modified })
         };
         let objects = self.objects().iter().map(copy).collect();
-        Self { objects: Arc::new(Mutex::new(objects)), clock: self.clock }
+        Self { objects: Arc::new(Mutex::new(objects)), clock: Arc::new(Mutex::new(self.clock())) }
+    }
+
+    fn clock(&self) -> Clock {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Time {
+        self.clock().now()
     }
 
     fn objects(&self) -> MutexGuard<'_, BTreeMap<ObjectName, Object>> {
@@ -98,7 +111,7 @@ impl Store for MemoryStore {
                 source: io::ErrorKind::AlreadyExists.into(),
             }),
             None => {
-                let object = Object { bytes: Arc::new(bytes), modified: self.clock.now() };
+                let object = Object { bytes: Arc::new(bytes), modified: self.now() };
                 let _ = objects.insert(name.clone(), object);
                 Ok(())
             }
@@ -204,5 +217,8 @@ mod tests {
         assert_eq!(store.list("f").expect("lists")[0].modified, Time::new(5, 6));
         assert!(store.set_modified(&name("f/a"), Time::new(1, 0)));
         assert_eq!(store.list("f").expect("lists")[0].modified, Time::new(1, 0));
+        store.clone().set_clock(Clock::Fixed(Time::new(7, 0)));
+        store.put(&name("f/b"), &Payload::public(vec![1])).expect("puts");
+        assert_eq!(store.list("f").expect("lists")[1].modified, Time::new(7, 0));
     }
 }

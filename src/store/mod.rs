@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 pub use self::access::{Access, Patience};
 pub use self::call::{Call, CallKind};
-pub use self::fault::{Fault, FaultPlan, FaultStore, Hit, Hook};
+pub use self::fault::{Director, Fault, FaultPlan, FaultStore, Hit, Hook, Lens};
 pub use self::local::LocalStore;
 pub use self::memory::MemoryStore;
 pub use self::name::ObjectName;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use volume_vault::crypto::Payload;
-use volume_vault::format::ForgetKind;
+use volume_vault::format::{CondemnRecord, ForgetKind, ObjectKind};
 use volume_vault::ops::OpsError;
 use volume_vault::repo::RepoError;
 use volume_vault::store::{
@@ -13,7 +13,7 @@ use volume_vault::store::{
 };
 
 use crate::support::garden::{Garden, assert_tidy, at_once, collect, forget, in_a_day, stored};
-use crate::support::repo::{backup, open, scratch};
+use crate::support::repo::{backup, open, put_signed, scratch};
 use crate::support::tree::describe;
 
 type Change = dyn Fn(&str, &mut Vec<Listed>) -> bool + Send + Sync;
@@ -295,4 +295,18 @@ fn f078_a_record_without_a_commit_that_cannot_be_read_stops_all_until_it_is_expi
     let _ = collect(&garden.bench.open(), &at_once()).expect("it collects");
     garden.assert_whole();
     assert_tidy(&garden.bench.open());
+}
+
+#[test]
+fn f047_packs_that_only_condemned_segments_name_are_emptied_and_go() {
+    // As a collector leaves it to which a list that lagged showed a segment and none of its packs.
+    for segment in 0..Garden::new().bench.names("index").len() {
+        let garden = Garden::new();
+        let id = garden.bench.names("index")[segment].base().parse().expect("a segment");
+        let record = CondemnRecord { packs: Vec::new(), segments: vec![id] };
+        let (kind, name) = (ObjectKind::Condemn, format!("gc/{:032x}.condemn", 1));
+        let repo = garden.bench.open();
+        put_signed(&garden.bench.store, &repo, kind, &name, &record.encode());
+        garden.assert_collects();
+    }
 }

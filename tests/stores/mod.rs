@@ -10,6 +10,7 @@ mod program;
 mod proxy;
 mod refusals;
 mod sftp;
+mod unreachable;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -217,10 +217,17 @@ impl Tally {
             }
         }
         // Packs that no segment names, and such as are cut short: nothing that is needed is there.
+        // Of those that only condemned segments name, what is needed is stranded and stored anew.
         let known = |id: &PackId| inventory.index.pack_ref(id).map(|pack| pack.number());
+        let vouched: HashSet<&PackId> = inventory
+            .contents
+            .iter()
+            .filter(|(segment, _)| !view.condemned_segments.contains(*segment))
+            .flat_map(|(_, (_, packs))| packs)
+            .collect();
         for (id, size) in &inventory.listed {
             let broken = known(id).is_none_or(|number| !self.present[number]);
-            if !broken || inventory.condemned.contains(id) {
+            if !broken && vouched.contains(id) || inventory.condemned.contains(id) {
                 continue;
             }
             let written = inventory.written.get(id).copied().unwrap_or(now);

@@ -155,3 +155,96 @@ fn a_seed_brings_the_same_faults_again_and_about_as_many_as_asked_for() {
     assert!(run(1, 0.0).is_empty());
     assert_eq!(run(1, 1.0).len(), 1000);
 }
+
+#[test]
+fn a_late_put_or_deletion_fails_and_is_done_when_it_lands() {
+    let plan = FaultPlan::none().and(None, "", 1..=2, Fault::Late);
+    let (inner, faulty) = store(plan);
+    let _ = faulty.put(&name("b"), &Payload::public(vec![1])).expect_err("fails");
+    let _ = faulty.delete(&name("packs/a")).expect_err("fails");
+    assert_eq!((inner.names(), faulty.late()), (vec![name("packs/a")], 2));
+    assert_eq!(faulty.land(1), Some(name("packs/a")));
+    assert_eq!(inner.names(), []);
+    assert_eq!(faulty.land(0), Some(name("b")));
+    assert_eq!((inner.names(), faulty.land(0)), (vec![name("b")], None));
+    assert_eq!(faulty.hits().len(), 2);
+}
+
+#[test]
+fn what_is_sent_twice_is_done_now_and_once_more_when_it_lands() {
+    let (inner, faulty) = store(FaultPlan::at(1, Fault::Again));
+    faulty.put(&name("b"), &Payload::public(vec![1])).expect("puts");
+    inner.delete(&name("b")).expect("deletes");
+    assert_eq!(faulty.land(0), Some(name("b")));
+    assert_eq!(inner.get(&name("b"), 1).expect("it is back"), [1]);
+    assert_eq!(faulty.hits().len(), 1);
+}
+
+#[test]
+fn a_lie_acknowledges_and_does_nothing() {
+    let plan = FaultPlan::none().and(None, "", 1..=2, Fault::Lie);
+    let (inner, faulty) = store(plan);
+    faulty.put(&name("b"), &Payload::public(vec![1])).expect("says that it puts");
+    faulty.delete(&name("packs/a")).expect("says that it deletes");
+    assert_eq!((inner.names(), faulty.late(), faulty.hits().len()), (vec![name("packs/a")], 0, 2));
+}
+
+#[test]
+fn a_listing_shows_what_the_lens_makes_of_it() {
+    let hide: Lens = Arc::new(|_| Vec::new());
+    let (_, faulty) = store(FaultPlan::at(1, Fault::Show(hide)));
+    assert_eq!(faulty.list("packs").expect("lists"), []);
+    assert_eq!(faulty.list("packs").expect("lists").len(), 1);
+    assert_eq!(faulty.hits().len(), 1);
+}
+
+#[test]
+fn a_director_is_told_of_the_end_of_a_call_that_fails_by_itself_too() {
+    #[derive(Debug, Default)]
+    struct After(Mutex<(u32, u32)>);
+    impl Director for After {
+        fn before(&self, _: &Call) -> Option<Fault> {
+            self.0.lock().expect("nobody else").0 += 1;
+            Some(Fault::FailAfter)
+        }
+
+        fn after(&self, _: &Call) {
+            self.0.lock().expect("nobody else").1 += 1;
+        }
+    }
+    let director = Arc::new(After::default());
+    let (_, faulty) = store(FaultPlan::directed(director.clone()));
+    let _ = faulty.get(&name("none"), 1).expect_err("there is none");
+    let _ = faulty.get(&name("packs/a"), 100).expect_err("fails after");
+    assert_eq!(*director.0.lock().expect("nobody else"), (2, 2));
+}
+
+/// Lets every call but the third pass, which ends it all; keeps what it was asked and told.
+#[derive(Debug, Default)]
+struct Third(Mutex<Vec<(bool, CallKind)>>);
+
+impl Director for Third {
+    fn before(&self, call: &Call) -> Option<Fault> {
+        let mut seen = self.0.lock().expect("nobody else");
+        seen.push((false, call.kind));
+        (seen.len() > 4).then_some(Fault::StopBefore)
+    }
+
+    fn after(&self, call: &Call) {
+        self.0.lock().expect("nobody else").push((true, call.kind));
+    }
+}
+
+#[test]
+fn a_director_is_asked_before_each_call_and_told_after_it_until_the_store_stops() {
+    let director = Arc::new(Third::default());
+    let (inner, faulty) = store(FaultPlan::directed(director.clone()));
+    let done: Vec<bool> = five_calls(&faulty).iter().map(Result::is_ok).collect();
+    assert_eq!(done, [true, true, false, false, false]);
+    assert_eq!(inner.names().len(), 2);
+    let expected: Vec<_> = [CallKind::Put, CallKind::Get, CallKind::GetRange]
+        .into_iter()
+        .flat_map(|kind| [(false, kind), (true, kind)])
+        .collect();
+    assert_eq!(*director.0.lock().expect("nobody else"), expected);
+}
