@@ -7,6 +7,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use rustix::fs::OFlags;
+
 use crate::crypto::fresh_salt;
 use crate::id::hex;
 
@@ -23,9 +25,33 @@ pub(super) fn create_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
+/// Opens a file to read and touch it. Whatever somebody put there that is no file is an error, and
+/// nothing is followed or waited for.
+pub(super) fn open_private(path: &Path) -> io::Result<File> {
+    regular(OpenOptions::new().read(true).custom_flags(careful()).open(path)?)
+}
+
+/// Opens a file to write in it, as [`open_private`] does; makes it if it is not there.
+pub(super) fn open_or_create_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false).mode(0o600);
+    regular(options.custom_flags(careful()).open(path)?)
+}
+
+fn careful() -> i32 {
+    (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()
+}
+
+fn regular(file: File) -> io::Result<File> {
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("is no file")),
+    }
+}
+
 /// What a file holds; none if it cannot be read or is longer than `len_max` bytes.
 pub(super) fn read_private(path: &Path, len_max: u64) -> Option<Vec<u8>> {
-    let file = File::open(path).ok()?;
+    let file = open_private(path).ok()?;
     let mut bytes = Vec::new();
     let len = file.take(len_max + 1).read_to_end(&mut bytes).ok()?;
     (len as u64 <= len_max).then_some(bytes)

@@ -125,6 +125,8 @@ pub(super) struct Listing {
     pub(super) condemned_packs: HashSet<PackId>,
     /// Segments that condemn records name.
     pub(super) condemned_segments: HashSet<SegmentId>,
+    /// Whether also segments are read that others stand for.
+    pub(super) superseded_too: bool,
 }
 
 impl Index {
@@ -150,7 +152,9 @@ impl Index {
                 match fetch(id) {
                     Ok(record) => {
                         // Its table stands for those, too, which may be damaged.
-                        let old = record.supersedes.iter().filter(|old| wanted.contains(*old));
+                        let counts = !listing.superseded_too && !condemned.contains(id);
+                        let stands_for = |old: &&SegmentId| counts && wanted.contains(*old);
+                        let old = record.supersedes.iter().filter(stands_for);
                         let mut all = vec![*id];
                         all.extend(old.filter(|old| !have.contains(*old)));
                         all[1..].sort_unstable();

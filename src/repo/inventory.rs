@@ -129,7 +129,9 @@ impl Inventory {
         let folder = Folder::make(&repo.dirs().cache);
         let nowhere = PathBuf::from("/dev/null/none");
         let place = folder.as_ref().map_or(nowhere, |folder| folder.path.clone());
-        let mut listing = Listing { segments: segment_ids(segments), ..Listing::default() };
+        let segment_list = segment_ids(segments);
+        let mut listing =
+            Listing { segments: segment_list, superseded_too: true, ..Listing::default() };
         let (mut listed, mut written) = (BTreeMap::new(), HashMap::new());
         for object in packs {
             let id = layout::id_of(&object.name, "");
@@ -164,9 +166,13 @@ impl Inventory {
                     Ok(record)
                 }
                 Err(error) if repo.blames_object(&error)? => {
-                    // One that is on its way out may be gone by now.
-                    if !condemned {
-                        damaged.push((layout::segment(id), error));
+                    let for_now = matches!(&error, RepoError::Store(said) if !said.is_damage());
+                    match (condemned, for_now) {
+                        // Whether it goes is decided by what it says.
+                        (true, true) => return Err(error),
+                        // One that is on its way out may be gone by now.
+                        (true, false) => {}
+                        (false, _) => damaged.push((layout::segment(id), error)),
                     }
                     Ok(SegmentRecord::default())
                 }

@@ -36,6 +36,9 @@ pub struct Rebuilt {
     pub segments: u64,
     /// Bytes of these.
     pub stored_bytes: u64,
+    /// Unreadable segments that the new ones stand for: all, or none while packs are left that may
+    /// be whole.
+    pub superseded: u64,
     /// Packs that are named by nothing still, and why.
     pub left: Vec<(PackId, RepoError)>,
 }
@@ -88,8 +91,11 @@ pub fn rebuild_index(
         }
         Ok(())
     })?;
-    // Only now: what they named, as far as it exists, is named.
-    draft.supersede(unreadable.iter().copied());
+    // Only now, and only if what they named, as far as it exists and counts, is named.
+    if rebuilt.left.iter().all(|(id, _)| inventory.condemned.contains(id)) {
+        draft.supersede(unreadable.iter().copied());
+        rebuilt.superseded = unreadable.len() as u64;
+    }
     rebuilt.put(repo, draft)?;
     rebuilt.left.sort_by_key(|(id, _)| *id);
     Ok(rebuilt)

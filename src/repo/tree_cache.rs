@@ -6,14 +6,14 @@
 //! needs no lock. Nothing is kept of a store on this machine, which is as quick itself.
 
 use std::collections::HashSet;
-use std::fs::{File, FileTimes, OpenOptions};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::FileTimes;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::cache_files::make_private_dir;
+use super::cache_files::{make_private_dir, open_or_create_private, open_private};
 use crate::clock::Clock;
 use crate::crypto::Payload;
 use crate::id::PackId;
@@ -71,7 +71,7 @@ impl TreeCache {
         if !self.is_on() {
             return false;
         }
-        let Ok(file) = File::open(self.path(pack)) else { return false };
+        let Ok(file) = open_private(&self.path(pack)) else { return false };
         let is_read = file.read_exact_at(buffer, offset).is_ok();
         if is_read && self.lock().packs.insert(*pack) {
             let now = FileTimes::new().set_modified(system_now());
@@ -97,9 +97,7 @@ impl TreeCache {
         let mut at = offset;
         // A cache that cannot be written is none.
         let written = make_private_dir(&self.dir).and_then(|()| {
-            let mut options = OpenOptions::new();
-            let file = options.write(true).create(true).truncate(false).mode(0o600);
-            let file = file.open(self.path(pack))?;
+            let file = open_or_create_private(&self.path(pack))?;
             for part in parts {
                 file.write_all_at(part, at)?;
                 at += part.len() as u64;
@@ -108,7 +106,7 @@ impl TreeCache {
         });
         self.is_full.store(written.is_err(), Ordering::Relaxed);
         let mut used = self.lock();
-        let is_first = used.packs.is_empty() && used.added == 0;
+        let is_first = used.added == 0;
         let _ = used.packs.insert(*pack);
         used.added += at - offset;
         if is_first || used.added > ADDED_MAX {
@@ -200,7 +198,7 @@ mod tests {
         let filled = cache(home.path(), LEN_MAX);
         for number in 0..10 {
             filled.keep(&id(number), 0, &[1; 4096]);
-            let file = File::open(filled.path(&id(number))).expect("it is there");
+            let file = std::fs::File::open(filled.path(&id(number))).expect("it is there");
             let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(number.into());
             file.set_times(FileTimes::new().set_modified(time)).expect("set");
         }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use volume_vault::format::PackKind;
 use volume_vault::id::SnapshotId;
-use volume_vault::ops::OpsError;
-use volume_vault::ops::repair::OldOnes;
-use volume_vault::repo::RepoError;
+use volume_vault::ops::repair::{OldOnes, plan_snapshots, run_snapshots};
+use volume_vault::ops::{Interrupt, OpsError};
+use volume_vault::repo::{RepoError, pack_name};
 use volume_vault::store::{ObjectName, Store};
 
 use crate::support::damage::{
-    checked, pack_of_file, packs_of, repair_packs, repair_snapshots, rot,
+    checked, observer, options, pack_of_file, packs_of, repair_packs, repair_snapshots, rot,
 };
 use crate::support::garden::{Garden, assert_tidy, at_once, collect, forget};
 use crate::support::repo::{Bench, assert_restores, backup, list, listed, noise, scratch};
@@ -112,6 +112,42 @@ fn f078_a_collector_is_stopped_by_lost_chunks_until_damaged_snapshots_are_forgot
     assert_restores(&six.bench.open(), &done.snapshot, &six.without(&hit));
     assert_restores(&six.bench.open(), &next, &describe(six.dir.path()));
     assert_tidy(&six.bench.open());
+}
+
+#[test]
+fn what_may_have_been_moved_by_a_collection_meanwhile_is_not_forgotten() {
+    let six = six();
+    let _ = six.lose("file-2");
+    let (options, interrupt) = (options(), Interrupt::default());
+    let (repo, forget) = (six.bench.open(), OldOnes::Forget);
+    let plan = plan_snapshots(&repo, &options, forget, &observer(), &interrupt).expect("a plan");
+    let _ = repair_packs(&six.bench.open()).expect("a condemn record is stored");
+    let error = run_snapshots(&repo, &plan, &options, forget, &observer(), &interrupt);
+    assert!(matches!(&error, Err(OpsError::Refused(why)) if why.contains("collected meanwhile")));
+    assert!(listed(&six.bench.open(), &six.snapshot).is_some(), "it is still there");
+    let again = repair_snapshots(&six.bench.open(), forget).expect("it repairs");
+    assert_eq!((again.salvaged.len(), again.forgotten.len()), (1, 1));
+}
+
+#[test]
+fn nothing_is_forgotten_for_the_sake_of_what_was_salvaged_when_less_could_be_had() {
+    let six = six();
+    let pack = |path| pack_name(&pack_of_file(&six.bench.open(), &six.snapshot, path));
+    let (first, second) = (pack("file-1"), pack("file-4"));
+    assert_ne!(first, second);
+    let sound = six.bench.store.copied();
+    rot(&six.bench.store, &first);
+    rot(&six.bench.store, &second);
+    let poor = repair_snapshots(&six.bench.open(), OldOnes::Keep).expect("it repairs");
+    // Somebody brings one of them back.
+    let bytes = sound.get(&first, 64 << 20).expect("read");
+    assert!(six.bench.store.corrupt(&first, |rotten| *rotten = bytes.clone()));
+    let better = repair_snapshots(&six.bench.open(), OldOnes::Forget).expect("it repairs");
+    let [done] = better.salvaged[..] else { panic!("anew: {better:?}") };
+    assert!(done.left_out < poor.salvaged[0].left_out, "{done:?}");
+    assert_eq!(better.forgotten, [six.snapshot]);
+    let restored = listed(&six.bench.open(), &done.snapshot).expect("listed");
+    assert!(restored.items()[0].warnings.iter().all(|told| told.object != b"file-1"));
 }
 
 #[test]

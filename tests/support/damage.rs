@@ -16,7 +16,7 @@ use volume_vault::store::{MemoryStore, ObjectName, Store};
 
 use super::repo::{Bench, listed, reader};
 
-fn observer() -> Arc<dyn Observer> {
+pub(crate) fn observer() -> Arc<dyn Observer> {
     Arc::new(Recorder::default())
 }
 

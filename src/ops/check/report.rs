@@ -139,14 +139,14 @@ pub(in crate::ops) struct Findings {
 impl Findings {
     /// Adds a damaged object; what is found of it first counts.
     pub(super) fn add(&mut self, object: &str, fault: Fault, why: &str) {
-        if self.objects.contains(object) {
-            return;
-        }
         if fault == Fault::Unreadable {
             let _ = self.unreadable.get_or_insert_with(|| object.to_owned());
         }
         if object.starts_with("chunk ") {
             let _ = self.unnamed.get_or_insert_with(|| object.to_owned());
+        }
+        if self.objects.contains(object) {
+            return;
         }
         if self.damage.len() >= DAMAGE_MAX {
             self.damage_more += 1;

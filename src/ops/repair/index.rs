@@ -98,7 +98,7 @@ pub fn run_index(
         chunks: rebuilt.chunks,
         segments: rebuilt.segments,
         stored_bytes: rebuilt.stored_bytes,
-        superseded: unreadable.len() as u64,
+        superseded: rebuilt.superseded,
         left: left.map(|(id, error)| (pack_name(id).to_string(), chain(error))).collect(),
         others,
     })

@@ -29,58 +29,75 @@ const WARNINGS_MAX: usize = 1000;
 /// The mode of directories of which nothing is known but what lies in them.
 const LOST_DIRECTORY_MODE: u32 = 0o700;
 
-/// Stores what can be had of a snapshot as a new one.
-///
-/// Errors: of the repository; [`OpsError::Interrupted`]. Then nothing was acknowledged.
-pub(super) fn salvage(
-    repo: &Arc<Repository>,
-    examined: &Examined,
-    snapshot: &Snapshot,
-    options: &RepairOptions,
-    observer: &Arc<dyn Observer>,
-    interrupt: &Interrupt,
-) -> Result<Salvaged, OpsError> {
-    let session = Session::begin(repo, observer)?;
-    let damaged: Vec<PackId> = examined.losses.packs(&examined.inventory.index).collect();
-    session.distrust(&damaged);
-    let mut run =
-        Run { examined, session: &session, writer: session.writer(options.writer()), interrupt };
-    let mut items = Vec::new();
-    let mut left_out = 0;
-    for item in snapshot.items() {
-        let hints = item.hints_root();
-        let hints_sound = hints.is_none_or(|root| examined.walked.is_sound(&root.id));
-        if examined.walked.is_sound(&item.root) && hints_sound {
-            run.rely_on_all(item)?;
-            items.push(item.clone());
-            continue;
+/// What it takes to salvage snapshots.
+pub(super) struct Salvage<'a> {
+    pub(super) repo: &'a Arc<Repository>,
+    pub(super) examined: &'a Examined,
+    pub(super) options: &'a RepairOptions,
+    pub(super) observer: &'a Arc<dyn Observer>,
+    pub(super) interrupt: &'a Interrupt,
+}
+
+impl Salvage<'_> {
+    /// Stores what can be had of a snapshot as a new one; none if `before` is that already.
+    ///
+    /// Errors: of the repository; [`OpsError::Interrupted`]. Then nothing was acknowledged.
+    pub(super) fn store(
+        &self,
+        snapshot: &Snapshot,
+        before: Option<&Snapshot>,
+    ) -> Result<Option<Salvaged>, OpsError> {
+        let Self { repo, examined, options, observer, interrupt } = *self;
+        let session = Session::begin(repo, observer)?;
+        let damaged: Vec<PackId> = examined.losses.packs(&examined.inventory.index).collect();
+        session.distrust(&damaged);
+        let mut run = Run {
+            examined,
+            session: &session,
+            writer: session.writer(options.writer()),
+            interrupt,
+        };
+        let mut items = Vec::new();
+        let mut left_out = 0;
+        for item in snapshot.items() {
+            let hints = item.hints_root();
+            let hints_sound = hints.is_none_or(|root| examined.walked.is_sound(&root.id));
+            if examined.walked.is_sound(&item.root) && hints_sound {
+                run.rely_on_all(item)?;
+                items.push(item.clone());
+                continue;
+            }
+            let collector = Arc::new(Collector::new(observer.clone()));
+            let told: Arc<dyn Observer> = collector.clone();
+            let root = Tree::start(&mut run, item, &told).build(item)?;
+            left_out += collector.skipped();
+            items.push(salvaged_item(item, root, &collector));
         }
-        let collector = Arc::new(Collector::new(observer.clone()));
-        let told: Arc<dyn Observer> = collector.clone();
-        let root = Tree::start(&mut run, item, &told).build(item)?;
-        left_out += collector.skipped();
-        items.push(salvaged_item(item, root, &collector));
+        let Run { writer, .. } = run;
+        let stored = writer.finish()?;
+        interrupt.check()?;
+        let trees = |items: &[Item]| items.iter().map(|item| item.root).collect::<Vec<_>>();
+        if before.is_some_and(|before| trees(before.items()) == trees(&items)) {
+            return Ok(None);
+        }
+        if let Some(item) = items.iter_mut().find(|item| !snapshot.items().contains(item)) {
+            item.facts.bytes_stored = stored.stored_bytes;
+        }
+        let body = SnapshotBody {
+            items,
+            program: options.program.clone(),
+            salvaged: Some(snapshot.id),
+            ..snapshot.body.clone()
+        };
+        let committed = session.commit(&body, options.writer())?;
+        Ok(Some(Salvaged {
+            from: snapshot.id,
+            snapshot: committed.snapshot,
+            head: committed.head,
+            left_out,
+            stored_bytes: stored.stored_bytes + committed.stored_bytes,
+        }))
     }
-    let Run { writer, .. } = run;
-    let stored = writer.finish()?;
-    interrupt.check()?;
-    if let Some(item) = items.iter_mut().find(|item| !snapshot.items().contains(item)) {
-        item.facts.bytes_stored = stored.stored_bytes;
-    }
-    let body = SnapshotBody {
-        items,
-        program: options.program.clone(),
-        salvaged: Some(snapshot.id),
-        ..snapshot.body.clone()
-    };
-    let committed = session.commit(&body, options.writer())?;
-    Ok(Salvaged {
-        from: snapshot.id,
-        snapshot: committed.snapshot,
-        head: committed.head,
-        left_out,
-        stored_bytes: stored.stored_bytes + committed.stored_bytes,
-    })
 }
 
 fn salvaged_item(item: &Item, root: TreeRoot, collector: &Collector) -> Item {

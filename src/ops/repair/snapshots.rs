@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::salvage::salvage;
+use super::salvage::Salvage;
 use super::{RepairOptions, is_hidden};
 use crate::event::Observer;
 use crate::format::{ForgetKind, ForgetRecord};
@@ -14,6 +14,7 @@ use crate::ops::error::{Interrupt, OpsError};
 use crate::repo::{
     RepoError, Repository, Snapshot, SnapshotList, pack_name, read_without_commit, take_back,
 };
+use crate::store::{ObjectName, StoreError};
 
 /// What becomes of damaged snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub struct SnapshotsPlan {
     pub lost: Vec<Lost>,
     list: SnapshotList,
     examined: Examined,
+    /// What had been collected when it was looked at.
+    condemned: BTreeSet<ObjectName>,
 }
 
 /// A snapshot that was made of a damaged one.
@@ -121,6 +124,7 @@ pub fn plan_snapshots(
 ) -> Result<SnapshotsPlan, OpsError> {
     repo.read_only_the_store();
     observer.stage("reading snapshots and index");
+    let condemned = condemn_records(repo)?;
     let (list, rolled_back) = SnapshotList::survey(repo)?;
     let (recovered, unsaid, lost) = sort_damage(repo, &list)?;
     if let Some(error) = rolled_back
@@ -135,6 +139,7 @@ pub fn plan_snapshots(
     let check = options.check();
     let examined = Examined::look(repo, &snapshots, &check, &mut findings, observer, interrupt)?;
     check_certain(repo, &examined, &findings)?;
+    check_not_collected(repo, &condemned)?;
     examined.name_paths(&snapshots, &mut findings, interrupt)?;
     let mut touched: BTreeMap<SnapshotId, Vec<Touched>> = BTreeMap::new();
     for part in findings.touched {
@@ -156,14 +161,40 @@ pub fn plan_snapshots(
         let way = match (is_whole && !lost_commit, before.get(&snapshot.id)) {
             (true, _) if unsaid.contains(&snapshot.id) => Way::Keep,
             (true, _) => continue,
+            (false, before) if snapshot.items().iter().all(no_root) => before
+                .filter(|_| old == OldOnes::Keep)
+                .map_or(Way::Hopeless, |id| Way::Salvaged(*id)),
             (false, Some(done)) => Way::Salvaged(*done),
-            (false, None) if snapshot.items().iter().all(no_root) => Way::Hopeless,
-            (false, None) => Way::Salvage,
+            (false, _) => Way::Salvage,
         };
         rows.push(Row { snapshot, touched, lost_commit, way });
     }
     rows.sort_by_key(|row| (row.snapshot.time(), row.snapshot.id));
-    Ok(SnapshotsPlan { snapshots: all, rows, lost, list, examined })
+    Ok(SnapshotsPlan { snapshots: all, rows, lost, list, examined, condemned })
+}
+
+impl SnapshotsPlan {
+    fn salvaged_before(&self, way: Way) -> Option<&Snapshot> {
+        let Way::Salvaged(before) = way else { return None };
+        self.list.snapshots.iter().find(|snapshot| snapshot.id == before)
+    }
+}
+
+fn condemn_records(repo: &Repository) -> Result<BTreeSet<ObjectName>, OpsError> {
+    let listed = repo.store().list("gc").map_err(RepoError::from)?;
+    Ok(listed.into_iter().map(|object| object.name).collect())
+}
+
+/// What was not there to be read may only have been moved: packs that were looked for are deleted
+/// by a collection that has put what is needed of them into others, which were not looked at.
+fn check_not_collected(repo: &Repository, known: &BTreeSet<ObjectName>) -> Result<(), OpsError> {
+    match condemn_records(repo)?.is_subset(known) {
+        true => Ok(()),
+        false => Err(OpsError::Refused(
+            "packs were collected meanwhile, and what was in them may lie elsewhere; run it again"
+                .to_owned(),
+        )),
+    }
 }
 
 /// What is left out is forgotten in the end: nothing that may be whole must pass for lost.
@@ -210,11 +241,22 @@ fn sort_damage(repo: &Repository, list: &SnapshotList) -> Result<Sorted, OpsErro
             let _ = unsaid.insert(id);
             continue;
         }
+        let is_listed = |part: &str| {
+            let wanted = format!("snapshots/{id}.{part}");
+            listed.iter().any(|object| object.name.as_str() == wanted)
+        };
+        let committed = is_listed("ok");
         match read_without_commit(repo, &id) {
-            Ok(snapshot) => recovered.push(snapshot),
+            Ok(snapshot) if committed => recovered.push(snapshot),
+            Ok(_) => {
+                let why = format!("`{name}` can be read now; run it again");
+                return Err(OpsError::Refused(why));
+            }
+            Err(RepoError::Store(StoreError::NotFound(gone))) if is_listed("pending") => {
+                let why = format!("`{gone}` is in the list, but not there; run it again");
+                return Err(OpsError::Refused(why));
+            }
             Err(found) if found.is_damage() => {
-                let commit = format!("snapshots/{id}.ok");
-                let committed = listed.iter().any(|object| object.name.as_str() == commit);
                 let why = chain(error);
                 lost.push(Lost { id, object: name.to_string(), why, committed });
             }
@@ -241,11 +283,16 @@ pub fn run_snapshots(
         interrupt.check()?;
         let id = row.snapshot.id;
         match row.way {
-            Way::Salvage => {
+            Way::Salvaged(_) if old == OldOnes::Keep => {}
+            // What was salvaged before may be less than can be had now, or damaged since: nothing
+            // is forgotten for the sake of that, unless it would come out the same.
+            Way::Salvage | Way::Salvaged(_) => {
                 observer.stage("salvaging");
-                let done =
-                    salvage(repo, &plan.examined, &row.snapshot, options, observer, interrupt)?;
-                report.salvaged.push(done);
+                check_not_collected(repo, &plan.condemned)?;
+                let before = plan.salvaged_before(row.way);
+                let salvaged =
+                    Salvage { repo, examined: &plan.examined, options, observer, interrupt };
+                report.salvaged.extend(salvaged.store(&row.snapshot, before)?);
             }
             Way::Keep => {
                 let said = plan.list.tombstone_of(&row.snapshot);
@@ -254,10 +301,11 @@ pub fn run_snapshots(
                 report.kept.push(id);
                 continue;
             }
-            Way::Salvaged(_) | Way::Hopeless => {}
+            Way::Hopeless => {}
         }
         match old {
             OldOnes::Forget => {
+                check_not_collected(repo, &plan.condemned)?;
                 repo.put_tombstone(&plan.list.tombstone_of(&row.snapshot))?;
                 report.forgotten.push(id);
             }
@@ -270,6 +318,7 @@ pub fn run_snapshots(
             report.left.push(*id);
             continue;
         }
+        check_not_collected(repo, &plan.condemned)?;
         let said = plan.list.tombstone_of_unreadable(id);
         if *committed {
             repo.put_tombstone(&said)?;
