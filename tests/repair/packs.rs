@@ -3,7 +3,7 @@
 use volume_vault::format::PackKind;
 use volume_vault::id::SnapshotId;
 use volume_vault::ops::OpsError;
-use volume_vault::repo::RepoError;
+use volume_vault::repo::{RepoError, set_aside};
 use volume_vault::store::{CallKind, RecordStore, Store};
 
 use crate::support::damage::{checked, packs_of, repair_packs, rot};
@@ -68,6 +68,32 @@ fn f028_the_next_backup_of_an_unchanged_source_heals_a_damaged_data_pack_that_wa
 #[test]
 fn f028_the_next_backup_of_an_unchanged_source_heals_a_damaged_tree_pack_that_was_set_aside() {
     heals(PackKind::Tree);
+}
+
+#[test]
+fn a_collector_takes_what_a_damaged_pack_held_from_any_other_that_is_condemned_too() {
+    let saved = saved();
+    let bench = &saved.bench;
+    let old = packs_of(bench, PackKind::Data);
+    let condemn = || {
+        let packs = bench.open().load_index().expect("the index loads").packs();
+        let data = packs.iter().filter(|(pack, _)| pack.kind == PackKind::Data);
+        let all: Vec<_> = data.map(|(pack, _)| pack.id).collect();
+        set_aside(&bench.open(), &all).expect("condemned");
+    };
+    condemn();
+    let _ = backup(&bench.open(), saved.dir.path()).expect("everything is stored once more");
+    condemn();
+    let new: Vec<_> =
+        packs_of(bench, PackKind::Data).into_iter().filter(|name| !old.contains(name)).collect();
+    for rotten in [old, new] {
+        let bench = bench.fork();
+        rotten.iter().for_each(|name| rot(&bench.store, name));
+        assert!(!checked(&bench.open()).notices.is_empty(), "the fault is hit");
+        let _ = collect(&bench.open(), &at_once()).expect("it collects");
+        assert!(checked(&bench.open()).is_clean());
+        assert_restores(&bench.open(), &saved.snapshot, &saved.tree);
+    }
 }
 
 #[test]

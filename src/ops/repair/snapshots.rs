@@ -155,8 +155,8 @@ pub fn plan_snapshots(
     for snapshot in snapshots {
         let touched = touched.remove(&snapshot.id).unwrap_or_default();
         let lost_commit = lost_commits.contains(&snapshot.id);
-        // A tree whose hints alone are lost is whole.
-        let is_whole = touched.iter().all(|part| part.files_total == 0 && part.files.is_empty());
+        // Also where hints alone are lost: they stop collectors as everything else does.
+        let is_whole = touched.is_empty();
         let no_root = |item: &crate::format::Item| examined.walked.lost(&item.root).is_some();
         let way = match (is_whole && !lost_commit, before.get(&snapshot.id)) {
             (true, _) if unsaid.contains(&snapshot.id) => Way::Keep,

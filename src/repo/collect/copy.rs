@@ -3,11 +3,12 @@
 //! What is read is hashed before it is stored, and opened, expanded and hashed again from the bytes
 //! that are sent. A crash in between leaves two copies.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::chunk_writer::{ChunkWriter, WriterOptions};
 use super::super::error::RepoError;
-use super::super::index::Index;
+use super::super::index::{Index, PackRef};
 use super::super::packer::RunKeys;
 use super::super::repository::Repository;
 use super::needed::{Needed, join};
@@ -42,8 +43,10 @@ pub(super) fn copy(
 ) -> Result<Copied, RepoError> {
     let before = index.packs().len();
     let mut copied = Copied::default();
+    // Packs in which damage was met: each round finds one more, or comes to the end.
+    let mut damaged = BTreeMap::new();
     loop {
-        let stranded = stranded(index, needed)?;
+        let stranded = stranded(index, needed, &mut damaged)?;
         if stranded.is_empty() {
             break;
         }
@@ -52,9 +55,13 @@ pub(super) fn copy(
         let (secret, seal) = repo.keyring().restore().public().seal(repo.id().as_bytes())?;
         let run = RunKeys { secret, seal };
         let mut writer = ChunkWriter::start(repo, index, run, options, observer);
-        read_copies(repo, index, stranded, stop, |kind, id, bytes| {
+        let store = |kind, id, bytes: &[u8]| {
             let _ = writer.store(kind, id, bytes)?;
             Counters::add(&observer.counters().bytes, bytes.len() as u64);
+            Ok(())
+        };
+        read_copies(repo, index, stranded, stop, store, |pack, error| {
+            let _ = damaged.entry(pack).or_insert(error);
             Ok(())
         })?;
         copied.stored_bytes += writer.finish()?.stored_bytes;
@@ -63,8 +70,14 @@ pub(super) fn copy(
     Ok(copied)
 }
 
-/// The needed chunks without a usable holder.
-fn stranded(index: &Index, needed: &mut Needed) -> Result<Vec<ChunkCopy>, RepoError> {
+/// The needed chunks without a usable holder, each in a pack that is not known as damaged.
+///
+/// Errors: what is wrong with such a pack, if a chunk has no other place.
+fn stranded(
+    index: &Index,
+    needed: &mut Needed,
+    damaged: &mut BTreeMap<PackRef, RepoError>,
+) -> Result<Vec<ChunkCopy>, RepoError> {
     let packs = index.packs();
     let mut stranded = Vec::new();
     join(index, needed, |prefix, is_needed, places| {
@@ -74,8 +87,14 @@ fn stranded(index: &Index, needed: &mut Needed) -> Result<Vec<ChunkCopy>, RepoEr
         if places.iter().any(|place| packs[place.pack.number()].0.is_usable()) {
             return Ok(());
         }
-        let place = places.iter().find(|place| packs[place.pack.number()].1);
-        let place = *place.ok_or_else(|| lost(prefix))?;
+        let mut present = places.iter().filter(|place| packs[place.pack.number()].1);
+        let place = match present.clone().find(|place| !damaged.contains_key(&place.pack)) {
+            Some(place) => *place,
+            None => {
+                let known = present.find_map(|place| damaged.remove(&place.pack));
+                return Err(known.unwrap_or_else(|| lost(prefix)));
+            }
+        };
         stranded.push(ChunkCopy { prefix: *prefix, place });
         Ok(())
     })?;

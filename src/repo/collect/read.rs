@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::chunk_reader::ChunkReader;
 use super::super::error::RepoError;
-use super::super::index::{Index, Place};
+use super::super::index::{Index, PackRef, Place};
 use super::super::layout;
 use super::super::repository::Repository;
 use super::{Stop, not_collected};
@@ -20,14 +20,17 @@ pub(super) struct ChunkCopy {
 
 /// Calls `each` with every chunk that `copies` name, in the order of their places.
 ///
-/// Errors: [`RepoError::NotCollected`] for a pack that is damaged or has other content there; those
-/// of `each`.
+/// Of a frame that is damaged, or has other content there, `damaged` is told, as
+/// [`RepoError::NotCollected`] for its pack, and the rest of the frame is passed over.
+///
+/// Errors: those of `each` and of `damaged`; of the store.
 pub(super) fn read_copies(
     repo: &Arc<Repository>,
     index: &Arc<Index>,
     mut copies: Vec<ChunkCopy>,
     stop: Stop<'_>,
     mut each: impl FnMut(PackKind, ChunkId, &[u8]) -> Result<(), RepoError>,
+    mut damaged: impl FnMut(PackRef, RepoError) -> Result<(), RepoError>,
 ) -> Result<(), RepoError> {
     // Each frame is opened once, so none need be kept.
     let reader = ChunkReader::new(repo, index, 0);
@@ -38,18 +41,22 @@ pub(super) fn read_copies(
         stop()?;
         let Some(first) = copies.first() else { continue };
         let pack = index.pack(first.place.pack);
-        let damaged = |error: RepoError| match error.is_damage() {
-            true => not_collected(&layout::pack(&pack.id))(error),
-            false => error,
+        let mut blame = |error: RepoError| match error.is_damage() {
+            true => damaged(first.place.pack, not_collected(&layout::pack(&pack.id))(error)),
+            false => Err(error),
         };
-        reader.open_frame(&first.place, &mut opened).map_err(damaged)?;
+        if let Err(error) = reader.open_frame(&first.place, &mut opened) {
+            blame(error)?;
+            continue;
+        }
         for ChunkCopy { prefix, place } in copies {
             let start = place.offset as usize;
             let bytes = opened.content().get(start..start.saturating_add(place.len as usize));
             let named = bytes.map(|bytes| (bytes, repo.chunk_id(pack.kind, bytes)));
             let Some((bytes, id)) = named.filter(|(_, id)| id.prefix() == *prefix) else {
                 let why = format!("chunk {} has other content than its name", prefix.short());
-                return Err(damaged(FormatError::damaged("pack", why).into()));
+                blame(FormatError::damaged("pack", why).into())?;
+                break;
             };
             each(pack.kind, id, bytes)?;
         }

@@ -157,7 +157,7 @@ fn spare(
         let full = kept.len() >= COPIES_MAX;
         after = kept.last().map(|kept| kept.prefix);
         // One copy of two is given up only for one that is sound.
-        read_copies(repo, index, kept, stop, |_, _, _| Ok(()))?;
+        read_copies(repo, index, kept, stop, |_, _, _| Ok(()), |_, error| Err(error))?;
         if !full {
             return Ok(spared);
         }
