@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use volume_vault::clock::{Clock, Time};
 use volume_vault::ops::OpsError;
 use volume_vault::ops::prune::{PruneOptions, Report};
+use volume_vault::repo::RepoError;
 use volume_vault::store::{CallKind, Fault, FaultPlan, FaultStore, MemoryStore, Store};
 
 use crate::support::garden::{
@@ -191,6 +193,32 @@ fn o3_a_backup_that_was_not_acknowledged_is_garbage_once_it_is_expired() {
     assert!(stored(&garden.bench.store).len() < kept && kept < before.len());
     garden.assert_whole();
     assert_tidy(&garden.bench.open());
+}
+
+#[test]
+fn f080_a_collector_whose_clock_is_far_behind_gives_up_what_the_store_says_is_old() {
+    let garden = Garden::new();
+    let other = scratch();
+    std::fs::write(other.path().join("new"), noise(52, 700_000)).expect("written");
+    let plan = FaultPlan::none().and(Some(CallKind::Put), "snapshots/", 2..=2, Fault::StopBefore);
+    let store = garden.bench.disturbed(plan);
+    let before = garden.bench.names("packs");
+    let repo = open(store.clone(), garden.bench.home.path()).expect("opens");
+    let _ = backup(&repo, other.path()).expect_err("killed");
+    // Its packs were never there: no tree of it can be walked, and its record is the newest object.
+    for name in garden.bench.store.names() {
+        let is_pack = name.as_str().starts_with("packs/") && !before.contains(&name);
+        if is_pack {
+            garden.bench.store.delete(&name).expect("deleted");
+        }
+    }
+    let error = collect(&garden.bench.open(), &at_once()).expect_err("the fault is hit");
+    assert!(matches!(error, OpsError::Repo(RepoError::NotCollected { .. })), "{error:?}");
+    let clock = Clock::Fixed(Time::new(0, 0));
+    let behind = PruneOptions { clock, ..all_at_once() };
+    let report = collect(&garden.bench.open(), &behind).expect("it collects");
+    assert_eq!(report.done.expired, 1);
+    garden.assert_whole();
 }
 
 #[test]

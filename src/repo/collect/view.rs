@@ -101,10 +101,14 @@ impl View {
         claim(listed.ok, said.map(|tombstone| tombstone.record.kind), settled)
     }
 
-    /// The newest time by the store's clock that it shows of condemn records and packs.
+    /// The newest time by the store's clock that it shows of condemn records, packs, tombstones and
+    /// records of snapshots: so late it is at least, whatever this host's clock says.
     pub(super) fn newest(&self) -> Time {
         let records = self.condemned.iter().map(|condemned| condemned.written);
-        records.chain(self.inventory.written.values().copied()).max().unwrap_or_default()
+        let packs = self.inventory.written.values().copied();
+        let tombstones = self.tombstones.last.values().map(|said| said.stored);
+        let snapshots = self.snapshots.values().filter_map(|listed| listed.pending);
+        records.chain(packs).chain(tombstones).chain(snapshots).max().unwrap_or_default()
     }
 }
 
