@@ -87,6 +87,16 @@ pub(super) enum Stop {
     Error(StoreError),
 }
 
+impl Stop {
+    /// What it means where an object was asked for.
+    pub(super) fn of_object(self, name: &ObjectName) -> StoreError {
+        match self {
+            Self::Missing | Self::OutOfRange => StoreError::NotFound(name.clone()),
+            Self::Error(error) => error,
+        }
+    }
+}
+
 /// What to do after a failed attempt.
 pub(super) enum Next {
     Again,

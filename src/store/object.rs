@@ -323,15 +323,7 @@ impl RemoteStore {
         let size = self.run(Task::Get(name), async |client| {
             Ok(client.head(&self.path(name.as_str())).await?.size)
         });
-        size.map_err(|stop| found(stop, name))
-    }
-}
-
-/// What a stop means where an object was asked for.
-fn found(stop: Stop, name: &ObjectName) -> StoreError {
-    match stop {
-        Stop::Missing | Stop::OutOfRange => StoreError::NotFound(name.clone()),
-        Stop::Error(error) => error,
+        size.map_err(|stop| stop.of_object(name))
     }
 }
 
@@ -362,7 +354,7 @@ impl Store for RemoteStore {
     fn get(&self, name: &ObjectName, size_max: u64) -> Result<Vec<u8>, StoreError> {
         let got =
             self.run(Task::Get(name), async |client| self.get_once(client, name, size_max).await);
-        got.map_err(|stop| found(stop, name))
+        got.map_err(|stop| stop.of_object(name))
     }
 
     fn get_range(
@@ -380,7 +372,7 @@ impl Store for RemoteStore {
             match read {
                 Ok(()) => return Ok(()),
                 Err(Stop::OutOfRange) => {}
-                Err(stop) => return Err(found(stop, name)),
+                Err(stop) => return Err(stop.of_object(name)),
             }
         }
         let size = self.size(name)?;

@@ -276,14 +276,6 @@ fn modified(metadata: &MetaData) -> Time {
     seconds.map_or(Time::default(), |seconds| Time::new(seconds, 0))
 }
 
-/// What a stop means where an object was asked for.
-fn found(stop: Stop, name: &ObjectName) -> StoreError {
-    match stop {
-        Stop::Missing | Stop::OutOfRange => StoreError::NotFound(name.clone()),
-        Stop::Error(error) => error,
-    }
-}
-
 impl Store for SftpStore {
     fn location(&self) -> String {
         self.place.to_string()
@@ -315,7 +307,7 @@ impl Store for SftpStore {
             self.read(session, &file, 0, &mut bytes).await?;
             Ok(bytes)
         });
-        got.map_err(|stop| found(stop, name))
+        got.map_err(|stop| stop.of_object(name))
     }
 
     fn get_range(
@@ -332,7 +324,7 @@ impl Store for SftpStore {
                 _ => Err(StoreError::too_short(name, size, offset, buffer.len()).into()),
             }
         });
-        read.map_err(|stop| found(stop, name))
+        read.map_err(|stop| stop.of_object(name))
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Listed>, StoreError> {
