@@ -3,11 +3,13 @@
 //! `seal[key](plaintext, aad)` = nonce ‖ ciphertext ‖ tag, by XChaCha20-Poly1305. The nonce is the
 //! head of a keyed hash over fresh random bytes, the AAD and the plaintext, or names that determine
 //! the plaintext, so that neither a weak random source nor a cloned machine can make one nonce
-//! serve two plaintexts.
+//! serve two plaintexts. Which library does it, and why, is in
+//! `docs/decisions/0019-which-library-seals.md`.
 
-use chacha20poly1305::aead::AeadInOut;
-use chacha20poly1305::aead::inout::InOutBuf;
-use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
+use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use chacha20::cipher::Array;
+use chacha20::{R20, hchacha};
+use zeroize::Zeroizing;
 
 use super::key::{Key, Purpose};
 use super::payload::Payload;
@@ -15,6 +17,10 @@ use super::random::{RandomError, random_bytes};
 
 const NONCE_LEN: usize = 24;
 const TAG_LEN: usize = 16;
+/// So much of the nonce goes into the key of one text; the rest is its nonce under that key.
+const SUBKEY_NONCE_LEN: usize = 16;
+
+type XNonce = [u8; NONCE_LEN];
 
 /// By how many bytes a sealed text is longer than its plaintext.
 pub const SEAL_OVERHEAD: usize = NONCE_LEN + TAG_LEN;
@@ -103,13 +109,27 @@ pub fn seal_named<'n>(
 
 fn seal_with(key: &Key, plaintext: Plaintext, aad: &[u8], nonce: XNonce) -> Sealed {
     let mut buffer = plaintext.0;
-    let text = InOutBuf::from(&mut buffer[NONCE_LEN..]);
-    let tag = XChaCha20Poly1305::new(key.expose().into())
-        .encrypt_inout_detached(&nonce, aad, text)
+    let (key, short_nonce) = cipher(key, &nonce);
+    let tag = key
+        .seal_in_place_separate_tag(short_nonce, Aad::from(aad), &mut buffer[NONCE_LEN..])
         .expect("because no plaintext here comes near the cipher's limit of 256 GiB");
     buffer[..NONCE_LEN].copy_from_slice(&nonce);
-    buffer.extend_from_slice(&tag);
+    buffer.extend_from_slice(tag.as_ref());
     Sealed(buffer)
+}
+
+/// ChaCha20-Poly1305 under the key and nonce that XChaCha20-Poly1305 makes of these.
+///
+/// Source: draft-irtf-cfrg-xchacha-03, §2.3; RFC 8439.
+fn cipher(key: &Key, nonce: &XNonce) -> (LessSafeKey, Nonce) {
+    let (head, tail) = nonce.split_at(SUBKEY_NONCE_LEN);
+    let head = Array(std::array::from_fn(|at| head[at]));
+    let subkey = Zeroizing::new(hchacha::<R20>(key.expose().into(), &head).0);
+    let key = UnboundKey::new(&CHACHA20_POLY1305, subkey.as_slice())
+        .expect("because the key has the length that the cipher wants");
+    let mut short_nonce = [0; aws_lc_rs::aead::NONCE_LEN];
+    short_nonce[4..].copy_from_slice(tail);
+    (LessSafeKey::new(key), Nonce::assume_unique_for_key(short_nonce))
 }
 
 /// Opens what [`seal`] made.
@@ -149,12 +169,10 @@ fn open_over(
     let (nonce, rest) = sealed.split_at(NONCE_LEN);
     let (ciphertext, tag) = rest.split_at(rest.len() - TAG_LEN);
     let nonce = XNonce::try_from(nonce).map_err(|_| OpenError)?;
-    let tag = Tag::try_from(tag).map_err(|_| OpenError)?;
     // What the buffer held is not cleared: all of it is overwritten.
     plaintext.resize(ciphertext.len(), 0);
-    let text = InOutBuf::new(ciphertext, plaintext).map_err(|_| OpenError)?;
-    XChaCha20Poly1305::new(key.expose().into())
-        .decrypt_inout_detached(&nonce, aad, text, &tag)
+    let (key, nonce) = cipher(key, &nonce);
+    key.open_separate_gather(nonce, Aad::from(aad), ciphertext, tag, plaintext)
         .map_err(|_| OpenError)
 }
 
@@ -172,11 +190,13 @@ fn nonce<'p>(
     }
     let mut nonce = [0; NONCE_LEN];
     nonce.copy_from_slice(&hasher.finalize().as_bytes()[..NONCE_LEN]);
-    Ok(nonce.into())
+    Ok(nonce)
 }
 
 #[cfg(test)]
 mod tests {
+    use chacha20poly1305::aead::{Aead as _, Payload as AeadPayload};
+    use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305};
     use proptest::prelude::*;
 
     use super::*;
@@ -201,6 +221,20 @@ mod tests {
             let at = at.index(text.len());
             text[at] ^= 1u8 << bit;
             prop_assert_eq!(open(&Key::new([1; 32]), &text, b"place"), Err(OpenError));
+        }
+    }
+
+    #[test]
+    fn another_library_opens_what_is_sealed_and_seals_what_opens() {
+        let cipher = XChaCha20Poly1305::new(&[1; 32].into());
+        for len in [0, 1, 16, 63, 64, 65, 191, 320, 513, 4097] {
+            let plaintext: Vec<u8> = (0..=250).cycle().take(len).collect();
+            let text = sealed(&plaintext, b"place");
+            let (nonce, ciphertext) = text.split_at(NONCE_LEN);
+            let nonce = XNonce::try_from(nonce).expect("24 bytes").into();
+            let payload = |msg| AeadPayload { msg, aad: b"place" };
+            assert_eq!(cipher.decrypt(&nonce, payload(ciphertext)), Ok(plaintext.clone()));
+            assert_eq!(cipher.encrypt(&nonce, payload(&plaintext)), Ok(ciphertext.to_vec()));
         }
     }
 
