@@ -188,7 +188,10 @@ impl File {
             return Ok(());
         }
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match self.allocate(flags, offset, len) {
+        // Only whole blocks are given back: the last one ends behind the file.
+        let is_end = end >= self.size.load(Ordering::Acquire);
+        let punched = if is_end { len.saturating_add(BLOCK_LEN as u64) } else { len };
+        match self.allocate(flags, offset, punched) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
             done => return Ok(done?),
         }

@@ -125,6 +125,21 @@ fn any_directory_becomes_any_other() {
 }
 
 #[test]
+fn a_hole_that_ends_within_a_block_is_made_again() {
+    let sparse = |dir: &Path| {
+        let file = fs::File::create(dir.join("f")).expect("made");
+        file.set_len(711).expect("extended");
+    };
+    // Still with a hole, so that it is changed in its place, but not where it was.
+    let change = |dir: &Path| {
+        fs::write(dir.join("f"), [7; 711]).expect("written");
+        let file = fs::File::options().write(true).open(dir.join("f")).expect("it is there");
+        file.set_len(20_000).expect("extended");
+    };
+    assert_brought_back(sparse, change, Extra::Remove);
+}
+
+#[test]
 fn hard_links_come_back_in_all_constellations() {
     // Each state says which of four names share a file: equal numbers do, 0 is no name.
     let states: Vec<[u8; 4]> = (0..4u32.pow(4))
