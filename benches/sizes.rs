@@ -80,7 +80,7 @@ impl Cutter {
         let keyring = Keyring::new(&Key::new([7; 32]));
         let params = ChunkerParams { min: average / 4, average, max: average * 4 };
         Self {
-            splitter: keyring.splitter(params),
+            splitter: keyring.cutter(params).splitter(),
             keyring,
             known: HashSet::new(),
             buffer: vec![0; BUFFER_LEN],

@@ -130,7 +130,7 @@ mod chunk {
     #[divan::bench(name = "stage split")]
     fn stage(bencher: Bencher<'_, '_>) {
         let content = noise(8 * FRAME_LEN);
-        let splitter = World::new().repo.splitter();
+        let splitter = World::new().repo.cutter().splitter();
         let mut pieces: Vec<Piece> = Vec::new();
         bencher.counter(BytesCount::of_slice(&content)).bench_local(|| {
             pieces.clear();

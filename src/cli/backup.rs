@@ -72,8 +72,12 @@ pub(crate) struct BackupArgs {
     pub(crate) tar: bool,
 
     /// Read volumes at their path on this machine, or fail
-    #[arg(long, conflicts_with = "archive_api")]
+    #[arg(long, conflicts_with_all = ["agent", "archive_api"])]
     pub(crate) host_path: bool,
+
+    /// Read volumes by an agent in a container beside them, or fail
+    #[arg(long, conflicts_with = "archive_api")]
+    pub(crate) agent: bool,
 
     /// Read volumes through the engine's archive interface, which keeps less (exit code 3)
     #[arg(long)]
@@ -185,9 +189,10 @@ fn plan(args: &BackupArgs, context: &Context) -> Result<Vec<Plan>, CliError> {
             }
         }
     }
-    let way = match (args.host_path, args.archive_api) {
-        (true, _) => Way::HostPath,
-        (_, true) => Way::Archive,
+    let way = match (args.host_path, args.agent, args.archive_api) {
+        (true, _, _) => Way::HostPath,
+        (_, true, _) => Way::Agent,
+        (_, _, true) => Way::Archive,
         _ => Way::Best,
     };
     for name in volumes {
@@ -425,6 +430,7 @@ pub(crate) fn method_name(item: &Item) -> String {
     let how = match item.method {
         Method::HostPath => "host path",
         Method::Archive => "archive interface (degraded)",
+        Method::Agent => "agent",
         Method::Stream => "stream",
     };
     match item.in_use_by.is_empty() {

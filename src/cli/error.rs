@@ -10,6 +10,7 @@ use volume_vault::config::ConfigError;
 use volume_vault::docker::DockerError;
 use volume_vault::format::{FormatError, SlotError};
 use volume_vault::ops::OpsError;
+use volume_vault::ops::agent::LinkError;
 use volume_vault::repo::RepoError;
 use volume_vault::sink::SinkError;
 use volume_vault::source::{ReadError, SourceError};
@@ -430,7 +431,10 @@ impl From<OpsError> for CliError {
             OpsError::Refused(_) => Self::wrap(Kind::Refused, error),
             OpsError::Interrupted => Self::wrap(Kind::Interrupted, error)
                 .hint("nothing is half done; run it again, it goes on where it can"),
-            OpsError::Io { .. } => Self::wrap(Kind::Failed, error),
+            OpsError::Agent { source: LinkError::Io(_), .. } => {
+                Self::wrap(Kind::Unreachable, error)
+            }
+            OpsError::Io { .. } | OpsError::Agent { .. } => Self::wrap(Kind::Failed, error),
         }
     }
 }

@@ -198,6 +198,7 @@ fn item_lines(item: &Item, before: Option<&Snapshot>, context: &Context, lines: 
     let method = match item.method {
         Method::HostPath => "from its path on the host",
         Method::Archive => "through the engine's archive interface",
+        Method::Agent => "by an agent beside it",
         Method::Stream => "from standard input",
     };
     put("read", method.to_owned());

@@ -2,6 +2,7 @@
 //!
 //! Floor 10. Nothing below imports it; what it knows of the library is the public face.
 
+mod agent;
 mod args;
 mod backup;
 mod cache;
@@ -53,6 +54,9 @@ use self::output::Format;
 pub(crate) fn main() -> std::process::ExitCode {
     hygiene::apply();
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(code) = agent::serve_if_asked(&arguments) {
+        return code;
+    }
     let format = Format::wanted_by(&arguments);
     let code = match std::panic::catch_unwind(|| run(&arguments)) {
         Ok(Ok(code)) => code.code(),

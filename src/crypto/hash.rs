@@ -14,6 +14,12 @@ impl IdKey {
         Self(key)
     }
 
+    /// The key; for lending it to whoever names chunks elsewhere.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        &self.0
+    }
+
     /// The id of a chunk with this plaintext.
     ///
     /// Source: BLAKE3 keyed hash.

@@ -9,9 +9,8 @@ use std::io::{self, Read, Write};
 use bollard::query_parameters::{
     DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
-use bytes::{Buf, Bytes};
 
-use super::bridge::{Incoming, Outgoing};
+use super::bridge::{Incoming, Outgoing, PieceReader};
 use super::error::DockerError;
 use super::helper::{Access, Helper, MOUNT};
 
@@ -24,17 +23,8 @@ const PIECE_LEN: usize = 256 * 1024;
 /// reported when the engine ended the stream itself. The reader must still require the end marker.
 pub struct ArchiveReader {
     // dropped in this order: the open stream locks the container
-    stream: Incoming,
-    piece: Bytes,
-    state: State,
+    stream: PieceReader,
     _helper: Helper,
-}
-
-#[derive(Clone, Copy)]
-enum State {
-    Open,
-    Ended,
-    Failed,
 }
 
 /// Writes a tar stream into a volume; [`ArchiveWriter::finish`] completes it.
@@ -63,12 +53,10 @@ impl Helper {
             DownloadFromContainerOptionsBuilder::new().path(&format!("{MOUNT}/.")).build();
         let stream = engine.bulk().download_from_container(self.id(), Some(options));
         let action = format!("read volume `{}`", self.volume());
-        let mut stream = Incoming::new(engine, action, stream);
+        let mut stream = PieceReader::new(Incoming::new(engine, action, stream));
         // a refusal comes as the first piece
-        let first = stream.next()?;
-        let state = if first.is_some() { State::Open } else { State::Ended };
-        let piece = first.unwrap_or_default();
-        Ok(ArchiveReader { stream, piece, state, _helper: self.clone() })
+        stream.wait()?;
+        Ok(ArchiveReader { stream, _helper: self.clone() })
     }
 
     /// Opens the volume for writing.
@@ -109,25 +97,7 @@ impl Helper {
 
 impl Read for ArchiveReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() && matches!(self.state, State::Open) {
-            match self.stream.next() {
-                Ok(Some(piece)) => self.piece = piece,
-                Ok(None) => self.state = State::Ended,
-                Err(error) => {
-                    self.state = State::Failed;
-                    return Err(error.into_io());
-                }
-            }
-        }
-        if matches!(self.state, State::Failed) {
-            return Err(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "the archive had broken off before",
-            ));
-        }
-        let len = buffer.len().min(self.piece.len());
-        self.piece.copy_to_slice(&mut buffer[..len]);
-        Ok(len)
+        self.stream.read(buffer)
     }
 }
 

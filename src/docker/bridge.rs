@@ -4,12 +4,13 @@
 //! only ends well when [`Outgoing::finish`] says so: one that is dropped reaches the engine as
 //! broken, never as complete.
 
+use std::io::{self, Read};
 use std::pin::Pin;
 use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::query_parameters::UploadToContainerOptions;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use futures_util::{Stream, StreamExt, TryStreamExt, future, stream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -19,7 +20,7 @@ use super::engine::Engine;
 use super::error::DockerError;
 
 /// How long a stream may stand still before it counts as broken.
-const IDLE_MAX: Duration = Duration::from_secs(600);
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(600);
 
 /// Pieces of a body waiting to be sent.
 const WAITING_MAX: usize = 4;
@@ -55,6 +56,56 @@ impl Incoming {
             Ok(None) => Ok(None),
             Err(_) => Err(stands_still(&self.action, idle_max)),
         }
+    }
+}
+
+/// The pieces of a stream as one run of bytes.
+///
+/// A broken connection is an error of kind `ConnectionAborted`, and stays one.
+pub(super) struct PieceReader {
+    stream: Incoming,
+    piece: Bytes,
+    state: State,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    Open,
+    Ended,
+    Failed,
+}
+
+impl PieceReader {
+    pub(super) fn new(stream: Incoming) -> Self {
+        Self { stream, piece: Bytes::new(), state: State::Open }
+    }
+
+    /// Waits until something is there to be read, or the end.
+    pub(super) fn wait(&mut self) -> Result<(), DockerError> {
+        while self.piece.is_empty() && matches!(self.state, State::Open) {
+            match self.stream.next() {
+                Ok(Some(piece)) => self.piece = piece,
+                Ok(None) => self.state = State::Ended,
+                Err(error) => {
+                    self.state = State::Failed;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Read for PieceReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if matches!(self.state, State::Failed) {
+            let message = "the stream had broken off before";
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, message));
+        }
+        self.wait().map_err(DockerError::into_io)?;
+        let len = buffer.len().min(self.piece.len());
+        self.piece.copy_to_slice(&mut buffer[..len]);
+        Ok(len)
     }
 }
 

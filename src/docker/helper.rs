@@ -60,6 +60,30 @@ impl Helper {
         let _ = engine.volume(volume)?;
         let image = image::ensure(engine)?;
         let body = container(engine, image, volume, access);
+        Self::make(engine, volume, access, body)
+    }
+
+    /// Makes a helper that runs `command` from `image` once it is started.
+    ///
+    /// Errors: as [`Helper::create`].
+    pub(super) fn create_agent(
+        engine: &Engine,
+        volume: &str,
+        access: Access,
+        image: String,
+        command: Vec<String>,
+    ) -> Result<Self, DockerError> {
+        let _ = engine.volume(volume)?;
+        let body = agent(container(engine, image, volume, access), access, command);
+        Self::make(engine, volume, access, body)
+    }
+
+    fn make(
+        engine: &Engine,
+        volume: &str,
+        access: Access,
+        body: ContainerCreateBody,
+    ) -> Result<Self, DockerError> {
         let made = engine
             .call(engine.control().create_container(None::<CreateContainerOptions>, body))
             .map_err(|e| engine.error(e, &format!("make a helper for volume `{volume}`")))?;
@@ -146,6 +170,45 @@ pub(super) fn remove_container(engine: &Engine, id: &str) -> Result<(), DockerEr
         Err(error) if matches!(status(&error), Some(404 | 409)) => Ok(()),
         Err(error) => Err(engine.error(error, &format!("remove container `{id}`"))),
     }
+}
+
+/// Rights that reading everything in a volume takes; `trusted` attributes, which an engine within
+/// a container keeps in its volume, take the largest.
+const READ_RIGHTS: [&str; 2] = ["DAC_READ_SEARCH", "SYS_ADMIN"];
+/// Rights that making everything in a volume anew takes, and reading it.
+const WRITE_RIGHTS: [&str; 8] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "MKNOD",
+    "SETFCAP",
+    "SYS_ADMIN",
+];
+
+/// A helper that is to be started and talked to.
+fn agent(
+    mut body: ContainerCreateBody,
+    access: Access,
+    command: Vec<String>,
+) -> ContainerCreateBody {
+    body.cmd = Some(command);
+    body.open_stdin = Some(true);
+    // the agent ends when whoever started it is gone
+    body.stdin_once = Some(true);
+    body.attach_stdin = Some(true);
+    body.attach_stdout = Some(true);
+    body.attach_stderr = Some(true);
+    if let Some(host) = &mut body.host_config {
+        let rights = match access {
+            Access::Read => &READ_RIGHTS[..],
+            Access::Write => &WRITE_RIGHTS[..],
+        };
+        host.cap_add = Some(rights.iter().map(|right| (*right).to_owned()).collect());
+        host.readonly_rootfs = Some(true);
+    }
+    body
 }
 
 fn container(engine: &Engine, image: String, volume: &str, access: Access) -> ContainerCreateBody {

@@ -1,11 +1,16 @@
-//! The helper image: made here, loaded into the engine, never pulled.
+//! Images of helpers: made here, loaded into the engine, never pulled.
 //!
-//! Nothing from scratch but one small file, with constant times, so its ids are the same wherever
-//! it is made. It is never run; it only lets the engine mount a volume. It is used by id, never by
-//! its tag, so that nobody can put another image in its place.
+//! Nothing from scratch but a few files, with constant times, so its ids are the same wherever it
+//! is made. One holds a small text and is never run; it only lets the engine mount a volume. The
+//! other holds this program. They are used by id, never by their tags, so that nobody can put
+//! another image in their place.
+
+use std::collections::HashMap;
 
 use bollard::models::ImageInspect;
-use bollard::query_parameters::ImportImageOptions;
+use bollard::query_parameters::{
+    ImportImageOptions, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
+};
 use tar_core::EntryType;
 use tar_core::builder::EntryBuilder;
 
@@ -13,9 +18,20 @@ use super::bridge;
 use super::digest::sha256_hex;
 use super::engine::Engine;
 use super::error::{DockerError, status};
+use super::program::Program;
 
 /// The tag under which the image is seen; it keeps the image from being pruned as nameless.
 const TAG: &str = "volume-vault-helper:1";
+
+/// The name of images with this program; each build has a tag of its own.
+const AGENT_NAME: &str = "volume-vault-agent";
+
+/// Marks images with this program, so that those of other builds are found.
+const AGENT_LABEL: &str = "volume-vault.agent";
+
+/// Modes of files in an image.
+const TEXT_MODE: u32 = 0o444;
+const PROGRAM_MODE: u32 = 0o555;
 
 /// Changing this changes the image and needs another tag.
 const NOTE: &[u8] = b"Mounts a volume for volume-vault. Never started.\n";
@@ -27,6 +43,8 @@ const NOTE_PATH: &str = "volume-vault";
 pub(super) const COMMAND: &str = "/volume-vault";
 
 struct Image {
+    /// Its tag.
+    tag: String,
     /// Digest of the configuration: its id in engines without the containerd store.
     id: String,
     /// Digest of its only layer.
@@ -37,14 +55,42 @@ struct Image {
 
 /// The id of the helper image in `engine`, which is loaded if it is missing.
 pub(super) fn ensure(engine: &Engine) -> Result<String, DockerError> {
-    let image = build(&engine.info().arch)?;
+    ensure_image(engine, &build(&engine.info().arch)?)
+}
+
+/// The id of the image with this program in `engine`, which is loaded if it is missing; those of
+/// other builds that nothing uses go.
+pub(super) fn ensure_agent(engine: &Engine, program: &Program) -> Result<String, DockerError> {
+    let image = build_agent(program)?;
     if let Some(id) = find(engine, &image)? {
         return Ok(id);
     }
-    let loaded = load(engine, &image);
+    let id = ensure_image(engine, &image)?;
+    remove_other_builds(engine, &image);
+    Ok(id)
+}
+
+fn ensure_image(engine: &Engine, image: &Image) -> Result<String, DockerError> {
+    if let Some(id) = find(engine, image)? {
+        return Ok(id);
+    }
+    let loaded = load(engine, image);
     // another run may load it at the same time, which the containerd store reports as a failure of
     // one of them; what counts is whether it is there
-    find(engine, &image)?.ok_or_else(|| loaded.err().unwrap_or_else(not_ours))
+    find(engine, image)?.ok_or_else(|| loaded.err().unwrap_or_else(not_ours))
+}
+
+/// Removes images of other builds; one that is in use stays, and goes with a later build.
+fn remove_other_builds(engine: &Engine, image: &Image) {
+    let label = HashMap::from([("label", vec![AGENT_LABEL])]);
+    let options = ListImagesOptionsBuilder::new().filters(&label).build();
+    let Ok(images) = engine.call(engine.control().list_images(Some(options))) else { return };
+    for tag in images.into_iter().flat_map(|image| image.repo_tags) {
+        if tag.starts_with(AGENT_NAME) && tag != image.tag {
+            let options = RemoveImageOptionsBuilder::new().force(false).build();
+            let _ = engine.call(engine.control().remove_image(&tag, Some(options), None));
+        }
+    }
 }
 
 fn not_ours() -> DockerError {
@@ -56,7 +102,7 @@ fn not_ours() -> DockerError {
 
 /// The id of the image that has exactly our layer.
 fn find(engine: &Engine, image: &Image) -> Result<Option<String>, DockerError> {
-    for name in [&image.id, TAG] {
+    for name in [&image.id, &image.tag] {
         match engine.call(engine.control().inspect_image(name)) {
             Ok(found) if is_ours(&found, image) => return Ok(found.id),
             Ok(_) => {}
@@ -86,32 +132,59 @@ fn build(arch: &str) -> Result<Image, DockerError> {
     if !sane {
         return Err(DockerError::Unsupported(format!("docker engine of architecture `{arch}`")));
     }
-    let layer_tar = tar_of(&[(NOTE_PATH, NOTE)]);
+    let config = format!(r#"{{"Cmd":["{COMMAND}"]}}"#);
+    Ok(assemble(arch, &[(NOTE_PATH, TEXT_MODE, NOTE)], &config, |_| TAG.to_owned()))
+}
+
+/// Makes the image with this program.
+fn build_agent(program: &Program) -> Result<Image, DockerError> {
+    let files: Vec<_> = program
+        .files
+        .iter()
+        .map(|(path, bytes)| (path.as_str(), PROGRAM_MODE, bytes.as_slice()))
+        .collect();
+    let config = format!(r#"{{"Labels":{{"{AGENT_LABEL}":"1"}}}}"#);
+    let tag = |layer: &str| {
+        let short = layer.trim_start_matches("sha256:").get(..12).unwrap_or_default();
+        format!("{AGENT_NAME}:{short}")
+    };
+    Ok(assemble(program.arch, &files, &config, tag))
+}
+
+/// An image of one layer with these files; `tag` is made of the layer's digest.
+fn assemble(
+    arch: &str,
+    files: &[(&str, u32, &[u8])],
+    config: &str,
+    tag: impl FnOnce(&str) -> String,
+) -> Image {
+    let layer_tar = tar_of(files);
     let layer = format!("sha256:{}", sha256_hex(&layer_tar));
     // written out, since its digest is the id: no library may order or space it anew
     let config = [
-        format!(r#"{{"architecture":"{arch}","config":{{"Cmd":["{COMMAND}"]}},"#),
+        format!(r#"{{"architecture":"{arch}","config":{config},"#),
         r#""created":"1970-01-01T00:00:00Z","history":[{"created":"1970-01-01T00:00:00Z","#.into(),
         r#""created_by":"volume-vault"}],"os":"linux","#.into(),
         format!(r#""rootfs":{{"diff_ids":["{layer}"],"type":"layers"}}}}"#),
     ]
     .concat();
     let digest = sha256_hex(config.as_bytes());
+    let tag = tag(&layer);
     let manifest =
-        format!(r#"[{{"Config":"{digest}.json","RepoTags":["{TAG}"],"Layers":["layer.tar"]}}]"#);
+        format!(r#"[{{"Config":"{digest}.json","RepoTags":["{tag}"],"Layers":["layer.tar"]}}]"#);
     let archive = tar_of(&[
-        ("layer.tar", &layer_tar),
-        (&format!("{digest}.json"), config.as_bytes()),
-        ("manifest.json", manifest.as_bytes()),
+        ("layer.tar", TEXT_MODE, &layer_tar),
+        (&format!("{digest}.json"), TEXT_MODE, config.as_bytes()),
+        ("manifest.json", TEXT_MODE, manifest.as_bytes()),
     ]);
-    Ok(Image { id: format!("sha256:{digest}"), layer, archive })
+    Image { tag, id: format!("sha256:{digest}"), layer, archive }
 }
 
-/// A tar archive of these files, owned by root and readable by all, of 1970.
-fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+/// A tar archive of these files with their modes, owned by root, of 1970.
+fn tar_of(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
     let mut tar = Vec::new();
-    for (path, content) in files {
-        tar.extend_from_slice(&header(path, content.len() as u64));
+    for (path, mode, content) in files {
+        tar.extend_from_slice(&header(path, *mode, content.len() as u64));
         tar.extend_from_slice(content);
         tar.resize(tar.len().next_multiple_of(512), 0);
     }
@@ -119,11 +192,11 @@ fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     tar
 }
 
-fn header(path: &str, size: u64) -> Vec<u8> {
+fn header(path: &str, mode: u32, size: u64) -> Vec<u8> {
     let mut entry = EntryBuilder::new_ustar();
     let _ = entry.path(path).entry_type(EntryType::Regular);
     for set in [
-        entry.mode(0o444).map(drop),
+        entry.mode(mode).map(drop),
         entry.uid(0).map(drop),
         entry.gid(0).map(drop),
         entry.mtime(0).map(drop),

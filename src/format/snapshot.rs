@@ -236,6 +236,9 @@ pub enum Method {
     /// From standard input.
     #[n(2)]
     Stream,
+    /// By an agent beside it.
+    #[n(3)]
+    Agent,
 }
 
 /// A volume's definition.

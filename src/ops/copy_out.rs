@@ -38,14 +38,14 @@ pub fn copy_out(
     let sink = staging.directory(options, run.observer.clone())?;
     if stored.entry.is_directory() {
         let walk = SelectedWalk::below(run.reader, item, path.clone());
-        let report = restore_tree(run, walk, sink)?;
+        let report = restore_tree(run, walk, Box::new(sink))?;
         run.interrupt.check()?;
         staging.publish()?;
         return Ok(report);
     }
     let inner = EntryPath::root().child(INNER).expect("because it is a plain name");
     let walk = SelectedWalk::alone(run.reader, item, path.clone(), inner, private());
-    let report = restore_tree(run, walk, sink)?;
+    let report = restore_tree(run, walk, Box::new(sink))?;
     run.interrupt.check()?;
     if report.damaged > 0 {
         // Whoever watches has been told; what is to blame decides how the program ends.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::agent::LinkError;
 use crate::docker::DockerError;
 use crate::repo::RepoError;
 use crate::sink::SinkError;
@@ -23,6 +24,14 @@ pub enum OpsError {
     /// The engine failed, or refuses.
     #[error(transparent)]
     Docker(#[from] DockerError),
+    /// The agent beside the data gave up, or cannot be understood.
+    #[error("{name}")]
+    Agent {
+        /// What it was to read or write.
+        name: String,
+        /// What it said, or what came of the connection.
+        source: LinkError,
+    },
     /// A glob is none.
     #[error(transparent)]
     Selection(#[from] SelectionError),

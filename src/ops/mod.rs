@@ -3,6 +3,7 @@
 //! Floor 6. Operations are free functions over an open repository: options in, report out. They
 //! never print and never ask; whoever calls them watches through an `Observer` and may interrupt.
 
+pub mod agent;
 pub mod backup;
 pub mod check;
 mod copy_out;

@@ -151,11 +151,24 @@ impl ChunkWriter {
         if self.index.claim(&id)? {
             return Ok(Claim::Known);
         }
+        self.store_claimed(kind, id, plaintext)?;
+        Ok(Claim::New)
+    }
+
+    /// Stores a chunk that [`Index::claim`] told the caller to store.
+    ///
+    /// Errors: as [`ChunkWriter::store`].
+    pub fn store_claimed(
+        &mut self,
+        kind: PackKind,
+        id: ChunkId,
+        plaintext: &[u8],
+    ) -> Result<(), RepoError> {
         let limit = match kind {
             PackKind::Data => {
                 self.new_bytes += plaintext.len() as u64;
                 if self.options.data == NewData::Drop {
-                    return Ok(Claim::New);
+                    return Ok(());
                 }
                 DATA_FRAME_LEN
             }
@@ -176,7 +189,7 @@ impl ChunkWriter {
         let len = u32::try_from(plaintext.len()).map_err(|_| RepoError::Worker)?;
         frame.content.push(plaintext);
         frame.chunks.push((id, len));
-        Ok(Claim::New)
+        Ok(())
     }
 
     /// Stores a tree node, or what else belongs to a tree; returns its name.

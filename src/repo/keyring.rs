@@ -1,6 +1,7 @@
 //! All keys of a repository, from its master key.
 
-use crate::codec::{ChunkerParams, Splitter};
+use super::cutter::Cutter;
+use crate::codec::ChunkerParams;
 use crate::crypto::{IdKey, Key, Purpose, RestoreKey, Signer, Verifier};
 use crate::format::PackKind;
 use crate::id::ChunkId;
@@ -49,16 +50,10 @@ impl Keyring {
         self.node_cut.number(key)
     }
 
-    /// The chunker of this repository.
+    /// What cuts content and names its chunks.
     #[must_use]
-    pub fn splitter(&self, params: ChunkerParams) -> Splitter {
-        let mut bytes = [0; 256 * 8];
-        self.gear.derive_bytes(Purpose::GearTable, &mut bytes);
-        let mut gear = [0; 256];
-        for (word, bytes) in gear.iter_mut().zip(bytes.as_chunks::<8>().0) {
-            *word = u64::from_le_bytes(*bytes);
-        }
-        Splitter::new(params, gear)
+    pub fn cutter(&self, params: ChunkerParams) -> Cutter {
+        Cutter::new(params, self.gear.clone(), self.data_ids.clone())
     }
 
     /// The key of what all writers may read.

@@ -11,6 +11,7 @@ mod chunk_writer;
 mod collect;
 mod commit;
 mod content;
+mod cutter;
 mod error;
 mod index;
 mod index_files;
@@ -51,6 +52,7 @@ pub use self::collect::{
 };
 pub use self::commit::{Committed, Session};
 pub use self::content::{ContentBuilder, ContentWalk, read_content_node};
+pub use self::cutter::Cutter;
 pub use self::error::RepoError;
 pub use self::index::{Index, PackInfo, PackRef, Place};
 pub use self::init::{InitOptions, init};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::cache_files::{make_private_dir, read_private, write_private};
+use super::cutter::Cutter;
 use super::error::RepoError;
 use super::index::{Index, Listing, segment_id, segment_ids};
 use super::keyring::Keyring;
@@ -13,7 +14,6 @@ use super::run_secrets::RunSecrets;
 use super::side_by_side::{both, side_by_side};
 use super::slots::{Secret, unlock, unlock_with};
 use super::tree_cache::TreeCache;
-use crate::codec::Splitter;
 use crate::crypto::{Key, Payload};
 use crate::format::{
     Bootstrap, CONDEMN_BYTES_MAX, CondemnRecord, Config, FormatError, ObjectKind, PackKind,
@@ -206,10 +206,10 @@ impl Repository {
         &self.pool
     }
 
-    /// The chunker of this repository.
+    /// What cuts content and names its chunks.
     #[must_use]
-    pub fn splitter(&self) -> Splitter {
-        self.keyring.splitter(self.config.chunker)
+    pub fn cutter(&self) -> Cutter {
+        self.keyring.cutter(self.config.chunker)
     }
 
     /// The name of a chunk.

@@ -22,7 +22,7 @@ use super::marker::{Found, MARKER_NAME, Marker, Mode};
 use super::metadata::{Before, Special};
 use super::node::{check_type, make_node, type_of};
 use super::target::{LOST_FOUND, Target, has_lost_found, is_marker, not_open, own_root, wipe};
-use super::{SinkError, removal};
+use super::{Sink, SinkError, SinkFile, removal};
 use crate::entry::{Entry, EntryPath, Kind, escape};
 use crate::event::Observer;
 
@@ -103,11 +103,17 @@ impl Directory {
         Ok(Self { target: Arc::new(target), _marker: marker })
     }
 
+    fn root(&self) -> Handle<'_> {
+        Handle::Open(self.target.beneath.root())
+    }
+}
+
+impl Sink for Directory {
     /// Makes a directory, for now with mode 0700.
     ///
     /// Errors: `Entry` if something is there already or the way leads over anything but
     /// directories; `Target` if nothing more can be written at all. So do all methods below.
-    pub fn make_directory(&self, path: &EntryPath) -> Result<(), SinkError> {
+    fn make_directory(&self, path: &EntryPath) -> Result<(), SinkError> {
         self.target.at(path, |parent, name| {
             match rustix::fs::mkdirat(parent, name, Bits::RWXU) {
                 // The one that came with the file system stands for the one that was saved.
@@ -123,12 +129,12 @@ impl Directory {
     }
 
     /// Makes a file that will have `size` bytes, for now with mode 0600.
-    pub fn create_file(
+    fn create_file(
         &self,
         path: &EntryPath,
         size: u64,
         holes: Holes,
-    ) -> Result<File, SinkError> {
+    ) -> Result<Box<dyn SinkFile>, SinkError> {
         let fd = self.target.at(path, |parent, name| {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
             open_in(parent.as_fd(), name, flags)
@@ -143,13 +149,13 @@ impl Directory {
             let _ = self.remove(path);
             return Err(error);
         }
-        Ok(file)
+        Ok(Box::new(file))
     }
 
     /// Opens a regular file again that this run made, or one to patch that was there before.
     ///
     /// One that was there before has mode 0600 from then on, until it is finished.
-    pub fn open_file(&self, path: &EntryPath, holes: Holes) -> Result<File, SinkError> {
+    fn open_file(&self, path: &EntryPath, holes: Holes) -> Result<Box<dyn SinkFile>, SinkError> {
         let target = &self.target;
         let (fd, stat) = target.at(path, |parent, name| {
             // Looked at before it is opened: opening a pipe waits, opening a device acts.
@@ -175,12 +181,12 @@ impl Directory {
         };
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let links = links_of(&stat);
-        Ok(File::new(fd, path.clone(), Arc::clone(target), zeros, (size, links)))
+        Ok(Box::new(File::new(fd, path.clone(), Arc::clone(target), zeros, (size, links))))
     }
 
     /// How many names there are for what is at `path`. In a directory that was there before, some
     /// of them may lie outside.
-    pub fn links(&self, path: &EntryPath) -> Result<u64, SinkError> {
+    fn links(&self, path: &EntryPath) -> Result<u64, SinkError> {
         self.target.at(path, |parent, name| {
             let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
             Ok(links_of(&stat))
@@ -190,7 +196,7 @@ impl Directory {
     /// Makes a symbolic link, pipe, socket or device, with its metadata.
     ///
     /// Devices are left out, with a warning, unless the options and the process' rights allow them.
-    pub fn make_other(&self, path: &EntryPath, entry: &Entry) -> Result<(), SinkError> {
+    fn make_other(&self, path: &EntryPath, entry: &Entry) -> Result<(), SinkError> {
         if let Kind::CharDevice { .. } | Kind::BlockDevice { .. } = entry.kind
             && self.target.special == Special::LeaveOut
         {
@@ -209,7 +215,7 @@ impl Directory {
     ///
     /// `first` is found beneath the root and over no link, so it was made by this run in a fresh
     /// target, where nothing else is. In one that was there before, it may have been there too.
-    pub fn link(&self, path: &EntryPath, first: &EntryPath, kind: &Kind) -> Result<(), SinkError> {
+    fn link(&self, path: &EntryPath, first: &EntryPath, kind: &Kind) -> Result<(), SinkError> {
         let file_type = type_of(kind);
         if is_marker(first) || file_type == FileType::Directory {
             return Err(self.target.failed(path, Errno::PERM.into()));
@@ -227,7 +233,7 @@ impl Directory {
 
     /// Sets the metadata of a directory, once all it holds is complete. That of the root comes with
     /// [`Directory::complete`] anyway.
-    pub fn finish_directory(&self, path: &EntryPath, entry: &Entry) -> Result<(), SinkError> {
+    fn finish_directory(&self, path: &EntryPath, entry: &Entry) -> Result<(), SinkError> {
         let known = !path.is_root() && path.as_key() != LOST_FOUND;
         let before = if known { self.target.before() } else { Before::Unknown };
         if path.is_root() {
@@ -238,7 +244,7 @@ impl Directory {
     }
 
     /// Sets the metadata of anything that is there and of the entry's kind.
-    pub fn set_metadata(&self, path: &EntryPath, entry: &Entry) -> Result<(), SinkError> {
+    fn set_metadata(&self, path: &EntryPath, entry: &Entry) -> Result<(), SinkError> {
         if path.is_root() {
             return self.finish_directory(path, entry);
         }
@@ -251,7 +257,7 @@ impl Directory {
     }
 
     /// Removes what is there; a directory with all it holds.
-    pub fn remove(&self, path: &EntryPath) -> Result<(), SinkError> {
+    fn remove(&self, path: &EntryPath) -> Result<(), SinkError> {
         let removed = self.target.at(path, |parent, name| removal::remove(parent.as_fd(), name));
         // Directories on the way may be gone even if not all could be removed.
         if !matches!(removed, Ok(false)) {
@@ -264,7 +270,7 @@ impl Directory {
     ///
     /// Errors: `Target` if anything since the beginning could not be written; the marker then
     /// stays.
-    pub fn complete(self, root: &Entry) -> Result<(), SinkError> {
+    fn complete(self: Box<Self>, root: &Entry) -> Result<(), SinkError> {
         let target = &self.target;
         let failed = |error| target.lost(error);
         if target.broken.load(Ordering::Acquire) {
@@ -287,10 +293,6 @@ impl Directory {
         // Whether the times can be set has been reported above.
         let _ = self.root().set_times(root);
         rustix::fs::fsync(dir).map_err(|e| failed(e.into()))
-    }
-
-    fn root(&self) -> Handle<'_> {
-        Handle::Open(self.target.beneath.root())
     }
 }
 

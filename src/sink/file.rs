@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-use super::SinkError;
 use super::handle::Handle;
 use super::target::Target;
+use super::{SinkError, SinkFile};
 use crate::entry::{Entry, EntryPath};
 
 /// Zero runs that fill a block of this size are worth a hole: the block of common file systems.
@@ -78,7 +78,7 @@ impl File {
     /// fetched. In memory making blocks would cost as much as the writing; room is only looked for.
     pub(super) fn reserve(&self, size: u64) -> Result<(), SinkError> {
         if self.zeros == Zeros::Skip {
-            return self.truncate(size);
+            return self.set_size(size);
         }
         if size < ALLOCATE_LEN_MIN {
             return Ok(());
@@ -95,43 +95,10 @@ impl File {
         Ok(())
     }
 
-    /// How many names the file had when it was opened. Who patches a file that was there before
-    /// must know all of them: others may lie outside the target.
-    #[must_use]
-    pub fn links(&self) -> u64 {
-        self.links
-    }
-
-    /// Writes `data` at `offset` bytes.
-    ///
-    /// Errors: `Target` if nothing more can be written at all, else `Entry`.
-    pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), SinkError> {
-        self.write_runs(offset, data).map_err(|error| self.failed(error))
-    }
-
-    /// Makes `len` bytes from `offset` zero and gives their blocks back, where the file system can.
-    /// The range must lie within the file's size.
-    ///
-    /// Errors: as for [`File::write_at`].
-    pub fn punch(&self, offset: u64, len: u64) -> Result<(), SinkError> {
-        self.make_hole(offset, len).map_err(|error| self.failed(error))
-    }
-
-    /// Cuts the file off, or extends it by a hole, at `len` bytes.
-    ///
-    /// Errors: as for [`File::write_at`].
-    pub fn truncate(&self, len: u64) -> Result<(), SinkError> {
+    fn set_size(&self, len: u64) -> Result<(), SinkError> {
         rustix::fs::ftruncate(&self.fd, len).map_err(|error| self.failed(error.into()))?;
         self.size.store(len, Ordering::Release);
         Ok(())
-    }
-
-    /// Sets the metadata and closes the file. What cannot be set is reported to the observer.
-    ///
-    /// Errors: `Target` if nothing more can be written at all.
-    pub fn finish(self, entry: &Entry) -> Result<(), SinkError> {
-        let before = self.target.before();
-        self.target.apply(Handle::Open(self.fd.as_fd()), before, entry, &self.path)
     }
 
     fn write_runs(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -215,6 +182,44 @@ impl File {
 
     fn failed(&self, error: io::Error) -> SinkError {
         self.target.failed(&self.path, error)
+    }
+}
+
+impl SinkFile for File {
+    /// How many names the file had when it was opened. Who patches a file that was there before
+    /// must know all of them: others may lie outside the target.
+    fn links(&self) -> u64 {
+        self.links
+    }
+
+    /// Writes `data` at `offset` bytes.
+    ///
+    /// Errors: `Target` if nothing more can be written at all, else `Entry`.
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), SinkError> {
+        self.write_runs(offset, data).map_err(|error| self.failed(error))
+    }
+
+    /// Makes `len` bytes from `offset` zero and gives their blocks back, where the file system can.
+    /// The range must lie within the file's size.
+    ///
+    /// Errors: as for [`File::write_at`].
+    fn punch(&self, offset: u64, len: u64) -> Result<(), SinkError> {
+        self.make_hole(offset, len).map_err(|error| self.failed(error))
+    }
+
+    /// Cuts the file off, or extends it by a hole, at `len` bytes.
+    ///
+    /// Errors: as for [`File::write_at`].
+    fn truncate(&self, len: u64) -> Result<(), SinkError> {
+        self.set_size(len)
+    }
+
+    /// Sets the metadata and closes the file. What cannot be set is reported to the observer.
+    ///
+    /// Errors: `Target` if nothing more can be written at all.
+    fn finish(self: Box<Self>, entry: &Entry) -> Result<(), SinkError> {
+        let before = self.target.before();
+        self.target.apply(Handle::Open(self.fd.as_fd()), before, entry, &self.path)
     }
 }
 

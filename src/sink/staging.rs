@@ -201,6 +201,7 @@ mod tests {
 
     use super::*;
     use crate::event::Recorder;
+    use crate::sink::Sink;
 
     fn stage(spot: Spot) -> Staging {
         Staging::create(spot, ".staging").expect("made")

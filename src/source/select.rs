@@ -74,6 +74,18 @@ impl Selection {
         Ok(Self { include: Patterns::new(include)?, exclude: Patterns::new(exclude)? })
     }
 
+    /// The patterns of what is included, as they were given; none for everything.
+    #[must_use]
+    pub fn include(&self) -> &[String] {
+        self.include.as_ref().map_or(&[], |patterns| &patterns.texts)
+    }
+
+    /// The patterns of what is excluded, as they were given.
+    #[must_use]
+    pub fn exclude(&self) -> &[String] {
+        self.exclude.as_ref().map_or(&[], |patterns| &patterns.texts)
+    }
+
     /// Whether everything is meant.
     #[must_use]
     pub const fn is_all(&self) -> bool {
@@ -102,6 +114,8 @@ impl Selection {
 /// A list of patterns, sorted by what each is held against.
 #[derive(Debug, Clone)]
 struct Patterns {
+    /// As they were given.
+    texts: Vec<String>,
     /// Against the path, whatever is there.
     paths: GlobSet,
     /// Against the path of a directory.
@@ -143,6 +157,7 @@ impl Patterns {
         }
         let [paths, directory_paths, names, directory_names] = sets;
         Ok(Some(Self {
+            texts: patterns.to_vec(),
             paths: join(paths)?,
             directory_paths: join(directory_paths)?,
             names: join(names)?,

@@ -4,6 +4,7 @@
 //! `VAULT_TEST_DOCKER_HOST` must name its unix socket; without it these tests fail, since a skipped
 //! test proves nothing. Every object a test makes carries a name of its own and goes with the test.
 
+mod agent;
 mod archive;
 mod bad_input;
 mod connect;

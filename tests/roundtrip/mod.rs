@@ -2,6 +2,7 @@
 //!
 //! Runs the library on a repository in memory, and the program where memory and output count.
 
+mod agent;
 mod changing;
 mod chunks;
 mod delta;
@@ -30,7 +31,7 @@ use volume_vault::codec::ChunkerParams;
 use volume_vault::crypto::KdfParams;
 use volume_vault::event::{Observer, Recorder, Warning};
 use volume_vault::format::{HostFacts, Item, ItemKind, Method};
-use volume_vault::ops::backup::{BackupOptions, BackupReport, NewItem, backup, scan};
+use volume_vault::ops::backup::{BackupOptions, BackupReport, NewItem, Origin, backup, scan};
 use volume_vault::ops::restore::{
     Extra, RestoreReport, RestoreRun, restore_directory, restore_into_existing,
 };
@@ -157,12 +158,20 @@ impl Bench {
         series: &str,
         open: impl FnOnce(Arc<dyn Observer>) -> Result<Box<dyn Source>, OpsError>,
     ) -> Saved {
+        self.try_to_save(series, open).expect("it is saved")
+    }
+
+    fn try_to_save<O: Into<Origin>>(
+        &self,
+        series: &str,
+        open: impl FnOnce(Arc<dyn Observer>) -> Result<O, OpsError>,
+    ) -> Result<Saved, OpsError> {
         let recorder = Arc::new(Recorder::default());
         let observer: Arc<dyn Observer> = recorder.clone();
         let (options, interrupt) = (self.options(), Interrupt::default());
         let item = new_item(series);
         let saved = backup(&self.repo, &item, open, || Ok(()), &options, &observer, &interrupt);
-        Saved { report: saved.expect("it is saved"), warnings: recorder.warnings() }
+        Ok(Saved { report: saved?, warnings: recorder.warnings() })
     }
 
     /// Restores all of it beside the tree.

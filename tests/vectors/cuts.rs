@@ -9,7 +9,7 @@ use super::{Section, master, noise};
 /// Lengths of pieces, zero runs as negative numbers.
 fn cuts(params: ChunkerParams, content: &[u8]) -> Vec<i64> {
     let mut pieces = Vec::new();
-    let splitter = Keyring::new(&master()).splitter(params);
+    let splitter = Keyring::new(&master()).cutter(params).splitter();
     let done = splitter.split(content, 0, false, true, &mut pieces);
     assert_eq!(done, content.len());
     let mut lens: Vec<i64> = Vec::new();

@@ -66,7 +66,7 @@ fn back_up(repo: &Arc<Repository>, files: &[(String, Vec<u8>)]) {
         let mut extents = ContentBuilder::default();
         let mut pieces = Vec::new();
         let bytes = content.map_or(&[][..], Vec::as_slice);
-        let _ = repo.splitter().split(bytes, 0, false, true, &mut pieces);
+        let _ = repo.cutter().splitter().split(bytes, 0, false, true, &mut pieces);
         let mut rest = bytes;
         for piece in pieces {
             let (chunk, behind) = rest.split_at(piece.len());

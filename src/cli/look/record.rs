@@ -20,6 +20,7 @@ pub(crate) fn method_name(method: Method) -> &'static str {
     match method {
         Method::HostPath => "host_path",
         Method::Archive => "archive",
+        Method::Agent => "agent",
         Method::Stream => "stream",
     }
 }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::Saved;
-use super::batch::{Batch, Change, Event, Named};
+use super::batch::{Batch, Event, Named};
+use super::previous::Earlier;
 use super::sorter::EntrySorter;
 use crate::clock::Time;
 use crate::entry::{Entry, EntryPath, Extent, Hint, Kind};
 use crate::event::{Observer, Warning};
-use crate::format::{BackupFacts, PackKind, Stored};
+use crate::format::{BackupFacts, Content, PackKind, Stored};
 use crate::ops::error::OpsError;
 use crate::repo::{ChunkWriter, ContentBuilder, RepoError, TreeBuilder};
 use crate::source::Order;
@@ -63,11 +64,11 @@ impl Assembler {
     /// Takes batches until reading ends, then finishes the tree and waits for the store.
     pub(super) fn run(
         mut self,
-        batches: &Receiver<Named>,
+        batches: &Receiver<Named<Earlier>>,
         spent: &Sender<Vec<u8>>,
     ) -> Result<Saved, OpsError> {
         for named in batches {
-            let Batch { buffer, events } = named.recv().map_err(|_| RepoError::Worker)?;
+            let Batch { buffer, events, .. } = named.recv().map_err(|_| RepoError::Worker)?;
             for event in events {
                 self.take(event, &buffer)?;
             }
@@ -77,7 +78,7 @@ impl Assembler {
         self.finish()
     }
 
-    fn take(&mut self, event: Event, buffer: &[u8]) -> Result<(), OpsError> {
+    fn take(&mut self, event: Event<Earlier>, buffer: &[u8]) -> Result<(), OpsError> {
         match event {
             Event::Chunk { range, id } => {
                 let id = id.ok_or(RepoError::Worker)?;
@@ -85,53 +86,62 @@ impl Assembler {
                 let _ = self.writer.store(PackKind::Data, id, &buffer[range])?;
                 self.content.push(&mut self.writer, Extent::Chunk(id, len))?;
             }
+            Event::Claimed { id, len, new } => {
+                if let Some(range) = new {
+                    self.writer.store_claimed(PackKind::Data, id, &buffer[range])?;
+                }
+                self.content.push(&mut self.writer, Extent::Chunk(id, len))?;
+            }
             Event::Zeros(len) => self.content.push(&mut self.writer, Extent::Zeros(len))?,
             Event::Lost { path } => {
                 self.content = ContentBuilder::default();
                 let _ = self.lost.insert(path);
             }
-            Event::End { path, mut entry, hint, change } => {
+            Event::End { path, mut entry, hint, is_new } => {
                 let content = std::mem::take(&mut self.content);
                 set_size(&mut entry, content.len());
                 let content = content.finish(&mut self.writer)?;
-                self.add(path, Stored { entry, content }, hint, change)?;
+                match is_new {
+                    true => self.facts.entries_new += 1,
+                    false => self.facts.entries_changed += 1,
+                }
+                self.add(path, Stored { entry, content }, hint)?;
             }
-            Event::Whole { path, stored, hint, change } => {
-                if let Some(first) = &stored.entry.link
+            Event::Kept { path, entry, hint, before } => {
+                let stored = Stored { entry, content: before.stored.content.clone() };
+                self.compare(Some(&before), &stored);
+                self.add(path, stored, hint)?;
+            }
+            Event::Plain { path, entry, hint, before } => {
+                if let Some(first) = &entry.link
                     && self.lost.contains(first)
                 {
                     let message = "its content could not be read under its other name";
                     self.observer.warn(Warning::skipped(path.to_slashed(), message));
                     return Ok(());
                 }
-                self.add(path, stored, hint, change)?;
+                let stored = Stored { entry, content: Content::empty() };
+                self.compare(before.as_ref(), &stored);
+                self.add(path, stored, hint)?;
             }
         }
         Ok(())
     }
 
-    fn add(
-        &mut self,
-        path: EntryPath,
-        stored: Stored,
-        hint: Option<Hint>,
-        change: Change,
-    ) -> Result<(), OpsError> {
-        match change {
-            Change::New => self.facts.entries_new += 1,
-            Change::Changed => self.facts.entries_changed += 1,
-            Change::Unchanged => self.facts.entries_unchanged += 1,
+    fn compare(&mut self, before: Option<&Earlier>, now: &Stored) {
+        match before {
+            None => self.facts.entries_new += 1,
+            Some(before) if before.stored == *now => self.facts.entries_unchanged += 1,
+            Some(_) => self.facts.entries_changed += 1,
         }
+    }
+
+    fn add(&mut self, path: EntryPath, stored: Stored, hint: Option<Hint>) -> Result<(), OpsError> {
         match &mut self.tree {
             Target::Tree(tree) => {
-                let mut stored = stored;
-                if let Err(error) = stored.check_limits() {
-                    self.observer.warn(Warning::skipped(path.to_slashed(), error.to_string()));
-                    stored.entry.xattrs.clear();
-                    if stored.check_limits().is_err() {
-                        return Ok(());
-                    }
-                }
+                let Some(stored) = within_limits(&path, stored, &*self.observer) else {
+                    return Ok(());
+                };
                 Ok(tree.push(&mut self.writer, path, &stored, hint)?)
             }
             Target::Sorter(sorter) => sorter.push(path, stored),
@@ -159,6 +169,19 @@ impl Assembler {
         let (stored, packs) = (report.stored_bytes, report.packs);
         Ok(Saved { root, facts: self.facts, stored, packs })
     }
+}
+
+/// The entry as readers will take it, without its attributes if they are too large; none if it is
+/// too large even then.
+pub(in crate::ops) fn within_limits(
+    path: &EntryPath,
+    mut stored: Stored,
+    observer: &dyn Observer,
+) -> Option<Stored> {
+    let Err(error) = stored.check_limits() else { return Some(stored) };
+    observer.warn(Warning::skipped(path.to_slashed(), error.to_string()));
+    stored.entry.xattrs.clear();
+    stored.check_limits().is_ok().then_some(stored)
 }
 
 /// The size of a file is what was read of it.

@@ -19,12 +19,14 @@ use std::sync::Arc;
 use crossbeam_channel::bounded;
 
 use self::assembling::Assembler;
-use self::batch::BATCHES_IN_FLIGHT;
+pub(in crate::ops) use self::assembling::within_limits;
+pub(in crate::ops) use self::batch::{BATCHES_IN_FLIGHT, Batch, Event, Named};
 pub use self::collector::Collector;
-use self::previous::Previous;
-use self::reading::Reading;
-pub use self::volume::{VolumePlan, Way, backup_volume, find_volume, plan_volume};
-pub(crate) use self::volume::{new_volume_item, open_volume};
+pub(in crate::ops) use self::previous::{Earlier, Previous};
+pub(in crate::ops) use self::reading::{Before, ReadOptions, Reading};
+pub(in crate::ops) use self::volume::{OpenedVolume, can_do_without};
+pub use self::volume::{Route, VolumePlan, Way, backup_volume, find_volume, plan_volume};
+use super::agent::{ReceiveOptions, RemoteSource};
 use super::error::{Interrupt, OpsError};
 use super::series::Series;
 use crate::clock::{Clock, Stopwatch};
@@ -34,7 +36,7 @@ use crate::format::{
 };
 use crate::id::{RecordHash, SnapshotId};
 use crate::repo::{ChunkReader, NewData, Repository, Session, TreeRoot, WriterOptions};
-use crate::source::Source;
+use crate::source::{Order, Source};
 
 /// Opened frames of the tree before that are kept, in bytes.
 const PREVIOUS_CACHE: usize = 8 << 20;
@@ -107,16 +109,45 @@ impl BackupReport {
     }
 }
 
+/// Where the entries of an item come from.
+pub enum Origin {
+    /// Read here.
+    Source(Box<dyn Source>),
+    /// Read by an agent beside the data.
+    Agent(Box<RemoteSource>),
+}
+
+impl Origin {
+    fn order(&self) -> Order {
+        match self {
+            Self::Source(source) => source.order(),
+            Self::Agent(_) => Order::Sorted,
+        }
+    }
+}
+
+impl From<Box<dyn Source>> for Origin {
+    fn from(source: Box<dyn Source>) -> Self {
+        Self::Source(source)
+    }
+}
+
+impl From<RemoteSource> for Origin {
+    fn from(source: RemoteSource) -> Self {
+        Self::Agent(Box::new(source))
+    }
+}
+
 /// Saves one item in a snapshot of its own.
 ///
 /// `open` opens the source with the observer that it is to warn; `complete` is asked, when the
 /// source has ended, whether what was read is still there, and fails the run if not.
 ///
 /// Errors: [`OpsError`]; then nothing was acknowledged and no snapshot shows.
-pub fn backup(
+pub fn backup<O: Into<Origin>>(
     repo: &Arc<Repository>,
     item: &NewItem,
-    open: impl FnOnce(Arc<dyn Observer>) -> Result<Box<dyn Source>, OpsError>,
+    open: impl FnOnce(Arc<dyn Observer>) -> Result<O, OpsError>,
     complete: impl FnOnce() -> Result<(), OpsError>,
     options: &BackupOptions,
     observer: &Arc<dyn Observer>,
@@ -125,11 +156,11 @@ pub fn backup(
     let watch = Stopwatch::start();
     let started = options.clock.now();
     let prepared = prepare(repo, item, open, options, observer)?;
-    let Prepared { collector, watched, source, parent, session } = prepared;
+    let Prepared { collector, watched, origin, parent, session } = prepared;
     let writer = writer_options(options, NewData::Store);
     watched.stage("reading");
     let run = Run { repo, session: &session, options, watched: &watched, interrupt };
-    let saved = run.save(source, parent.as_ref().map(|(_, item)| item), writer)?;
+    let saved = run.save(origin, parent.as_ref().map(|(_, item)| item), writer)?;
     complete()?;
     interrupt.check()?;
     watched.stage("committing");
@@ -159,19 +190,19 @@ pub fn backup(
 ///
 /// New content is not stored; the nodes of the tree are, and are garbage from then on.
 /// Errors: as [`backup`].
-pub fn scan(
+pub fn scan<O: Into<Origin>>(
     repo: &Arc<Repository>,
     item: &NewItem,
-    open: impl FnOnce(Arc<dyn Observer>) -> Result<Box<dyn Source>, OpsError>,
+    open: impl FnOnce(Arc<dyn Observer>) -> Result<O, OpsError>,
     options: &BackupOptions,
     observer: &Arc<dyn Observer>,
     interrupt: &Interrupt,
 ) -> Result<Item, OpsError> {
     let prepared = prepare(repo, item, open, options, observer)?;
-    let Prepared { collector, watched, source, parent, session } = prepared;
+    let Prepared { collector, watched, origin, parent, session } = prepared;
     let run = Run { repo, session: &session, options, watched: &watched, interrupt };
     let parent = parent.as_ref().map(|(_, item)| item);
-    let saved = run.save(source, parent, writer_options(options, NewData::Drop))?;
+    let saved = run.save(origin, parent, writer_options(options, NewData::Drop))?;
     Ok(new_item(item, &saved, &collector))
 }
 
@@ -179,15 +210,15 @@ pub fn scan(
 struct Prepared {
     collector: Arc<Collector>,
     watched: Arc<dyn Observer>,
-    source: Box<dyn Source>,
+    origin: Origin,
     parent: Option<(SnapshotId, Item)>,
     session: Session,
 }
 
-fn prepare(
+fn prepare<O: Into<Origin>>(
     repo: &Arc<Repository>,
     item: &NewItem,
-    open: impl FnOnce(Arc<dyn Observer>) -> Result<Box<dyn Source>, OpsError>,
+    open: impl FnOnce(Arc<dyn Observer>) -> Result<O, OpsError>,
     options: &BackupOptions,
     observer: &Arc<dyn Observer>,
 ) -> Result<Prepared, OpsError> {
@@ -196,12 +227,12 @@ fn prepare(
     for reason in &item.degraded {
         watched.warn(Warning::skipped(item.name.as_bytes(), reason.as_str()));
     }
-    let source = open(watched.clone())?;
+    let origin = open(watched.clone())?.into();
     let (list, session) = Session::begin_beside_list(repo, &watched)?;
     let series =
         Series { host: options.host.name.clone(), kind: item.kind, name: item.name.clone() };
     let parent = series.latest(&list).map(|(snapshot, item)| (snapshot.id, item.clone()));
-    Ok(Prepared { collector, watched, source, parent, session })
+    Ok(Prepared { collector, watched, origin, parent, session })
 }
 
 fn writer_options(options: &BackupOptions, data: NewData) -> WriterOptions {
@@ -255,33 +286,49 @@ impl Run<'_> {
     /// B2: reads the source, stores what is new, and waits until all of it is acknowledged.
     fn save(
         &self,
-        mut source: Box<dyn Source>,
+        origin: Origin,
         parent: Option<&Item>,
         writer_options: WriterOptions,
     ) -> Result<Saved, OpsError> {
         let reader = Arc::new(ChunkReader::new(self.repo, self.session.index(), PREVIOUS_CACHE));
-        let previous = Previous::new(&reader, parent, self.watched);
         let (batches, batches_in) = bounded(BATCHES_IN_FLIGHT);
         let (spent, spent_in) = bounded(BATCHES_IN_FLIGHT);
         let assembler = Assembler::new(
             self.session.writer(writer_options),
-            source.order(),
+            origin.order(),
             self.watched.clone(),
             &self.repo.dirs().cache,
             self.options.clock.now(),
         );
         std::thread::scope(|scope| {
             let assembling = scope.spawn(move || assembler.run(&batches_in, &spent));
-            let reading = Reading::new(
-                self.repo,
-                previous,
-                self.watched,
-                self.interrupt,
-                self.options.read_all,
-                batches,
-                spent_in,
-            )
-            .run(&mut *source);
+            let reading = match origin {
+                Origin::Source(mut source) => {
+                    let options = ReadOptions {
+                        cutter: Arc::new(self.repo.cutter()),
+                        pool: self.repo.pool(),
+                        observer: self.watched,
+                        interrupt: self.interrupt,
+                        read_all: self.options.read_all,
+                    };
+                    let previous = Previous::new(&reader, parent, self.watched);
+                    Reading::new(options, previous, batches, spent_in).run(&mut *source)
+                }
+                Origin::Agent(remote) => {
+                    let options = ReceiveOptions {
+                        repo: self.repo,
+                        reader: &reader,
+                        parent,
+                        observer: self.watched,
+                        interrupt: self.interrupt,
+                        read_all: self.options.read_all,
+                        data: writer_options.data,
+                    };
+                    let received = remote.run(&options, &batches);
+                    drop(batches);
+                    received
+                }
+            };
             let assembled = assembling.join().unwrap_or(Err(crate::repo::RepoError::Worker.into()));
             // If assembling failed, reading only failed to hand on.
             match (reading, assembled) {

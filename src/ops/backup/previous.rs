@@ -3,14 +3,23 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use super::reading::Before;
 use crate::entry::{EntryPath, Extent, Hint, Kind};
 use crate::event::{Observer, Warning};
 use crate::format::{Content, Item, Stored};
+use crate::ops::error::OpsError;
 use crate::repo::{ChunkReader, ContentWalk, HintsWalk, RepoError, TreeWalk};
 use crate::source::Found;
 
+/// An entry of the snapshot before.
+#[derive(Debug)]
+pub(in crate::ops) struct Earlier {
+    pub(in crate::ops) stored: Stored,
+    pub(in crate::ops) hint: Option<Hint>,
+}
+
 /// The tree of the snapshot before, at the entry that the source has come to.
-pub(super) struct Previous<'r> {
+pub(in crate::ops) struct Previous<'r> {
     reader: &'r ChunkReader,
     walk: Option<(TreeWalk, Option<HintsWalk<'r>>)>,
     head: Option<(EntryPath, Stored, Option<Hint>)>,
@@ -18,7 +27,7 @@ pub(super) struct Previous<'r> {
 }
 
 impl<'r> Previous<'r> {
-    pub(super) fn new(
+    pub(in crate::ops) fn new(
         reader: &'r Arc<ChunkReader>,
         item: Option<&Item>,
         observer: &'r Arc<dyn Observer>,
@@ -30,21 +39,8 @@ impl<'r> Previous<'r> {
         Self { reader, walk, head: None, observer }
     }
 
-    /// The entry at `path`, if the snapshot before had one. Paths must ascend from call to call.
-    pub(super) fn at(&mut self, path: &EntryPath) -> Option<(Stored, Option<Hint>)> {
-        loop {
-            if self.head.is_none() {
-                self.head = self.advance();
-            }
-            match self.head.as_ref()?.0.cmp(path) {
-                Ordering::Less => self.head = None,
-                Ordering::Equal => return self.head.take().map(|(_, stored, hint)| (stored, hint)),
-                Ordering::Greater => return None,
-            }
-        }
-    }
-
-    fn advance(&mut self) -> Option<(EntryPath, Stored, Option<Hint>)> {
+    /// The next entry; none from where the snapshot before cannot be read.
+    pub(in crate::ops) fn advance(&mut self) -> Option<(EntryPath, Stored, Option<Hint>)> {
         let (walk, hints) = self.walk.as_mut()?;
         let step = walk.next().and_then(|entry| {
             let Some((path, stored)) = entry else { return Ok(None) };
@@ -63,36 +59,16 @@ impl<'r> Previous<'r> {
         }
     }
 
-    /// Whether the content of a file can be taken over without reading it: size, time and hints
-    /// are as they were, and every chunk is where it can be relied on.
-    pub(super) fn is_unchanged(
-        &self,
-        found: &Found,
-        before: &Stored,
-        hint: Option<Hint>,
-    ) -> Result<bool, RepoError> {
-        let (Kind::File { size, .. }, Kind::File { size: size_before, .. }) =
-            (&found.entry.kind, &before.entry.kind)
-        else {
-            return Ok(false);
-        };
-        let same = size == size_before
-            && found.entry.mtime == before.entry.mtime
-            && before.entry.link.is_none()
-            && hint.is_some()
-            && found.hint == hint;
-        if !same {
-            return Ok(false);
-        }
-        match self.has_content(&before.content) {
+    /// Whether every node and chunk of a file's content can be relied on.
+    pub(in crate::ops) fn has_content(&self, content: &Content) -> Result<bool, RepoError> {
+        match self.finds_content(content) {
             // What cannot be looked up is read and stored again.
             Err(error) if error.is_damage() => Ok(false),
             known => known,
         }
     }
 
-    /// Whether every node and chunk of a file's content can be relied on.
-    fn has_content(&self, content: &Content) -> Result<bool, RepoError> {
+    fn finds_content(&self, content: &Content) -> Result<bool, RepoError> {
         let index = self.reader.index();
         if let Content::Nodes(root) = content
             && !self.rely_on_nodes(root)?
@@ -124,5 +100,41 @@ impl<'r> Previous<'r> {
             }
         }
         Ok(true)
+    }
+}
+
+impl Before for Previous<'_> {
+    type Entry = Earlier;
+
+    fn at(&mut self, path: &EntryPath) -> Result<Option<Earlier>, OpsError> {
+        loop {
+            if self.head.is_none() {
+                self.head = self.advance();
+            }
+            match self.head.as_ref().map(|(head, ..)| head.cmp(path)) {
+                Some(Ordering::Less) => self.head = None,
+                Some(Ordering::Equal) => {
+                    let head = self.head.take();
+                    return Ok(head.map(|(_, stored, hint)| Earlier { stored, hint }));
+                }
+                Some(Ordering::Greater) | None => return Ok(None),
+            }
+        }
+    }
+
+    /// Size, time and hints are as they were, and every chunk is where it can be relied on.
+    fn is_unchanged(&self, found: &Found, before: &Earlier) -> Result<bool, OpsError> {
+        let Earlier { stored, hint } = before;
+        let (Kind::File { size, .. }, Kind::File { size: size_before, .. }) =
+            (&found.entry.kind, &stored.entry.kind)
+        else {
+            return Ok(false);
+        };
+        let same = size == size_before
+            && found.entry.mtime == stored.entry.mtime
+            && stored.entry.link.is_none()
+            && hint.is_some()
+            && found.hint == *hint;
+        Ok(same && self.has_content(&stored.content)?)
     }
 }

@@ -4,14 +4,12 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::batch::{BATCH_EVENTS, BATCH_LEN, Batch, Change, Event, Named, name_chunks};
-use super::previous::Previous;
+use super::batch::{BATCH_LEN, Batch, Event, Named, name_chunks};
 use crate::codec::{Piece, Splitter};
 use crate::entry::{Entry, EntryPath, Hint, Kind};
 use crate::event::{Counters, Observer, Warning};
-use crate::format::{Content, Stored};
 use crate::ops::error::{Interrupt, OpsError};
-use crate::repo::{RepoError, Repository};
+use crate::repo::{Cutter, RepoError};
 use crate::source::{Found, Order, ReadError, Run, Source, SourceError};
 
 /// Less room than this in a buffer is not worth a read.
@@ -23,17 +21,37 @@ const HOLE_SEEN: u64 = 128 << 10;
 /// Alignment of zero runs.
 const BLOCK: u64 = 4096;
 
+/// The snapshot before, asked in the order of paths.
+pub(in crate::ops) trait Before {
+    /// What it knows of an entry.
+    type Entry: Send + 'static;
+
+    /// What it had at `path`. Paths must ascend from call to call.
+    fn at(&mut self, path: &EntryPath) -> Result<Option<Self::Entry>, OpsError>;
+
+    /// Whether the content of a file can be taken over without reading it.
+    fn is_unchanged(&self, found: &Found, before: &Self::Entry) -> Result<bool, OpsError>;
+}
+
+/// What reading needs besides the source.
+pub(in crate::ops) struct ReadOptions<'a> {
+    pub(in crate::ops) cutter: Arc<Cutter>,
+    /// Threads for work on the processor.
+    pub(in crate::ops) pool: &'a rayon::ThreadPool,
+    pub(in crate::ops) observer: &'a Arc<dyn Observer>,
+    pub(in crate::ops) interrupt: &'a Interrupt,
+    /// Whether files are read even where hints say that they did not change.
+    pub(in crate::ops) read_all: bool,
+}
+
 /// The state of the first stage.
-pub(super) struct Reading<'a> {
-    repo: &'a Arc<Repository>,
+pub(in crate::ops) struct Reading<'a, B: Before> {
+    options: ReadOptions<'a>,
     splitter: Splitter,
-    previous: Previous<'a>,
-    observer: &'a Arc<dyn Observer>,
-    interrupt: &'a Interrupt,
-    read_all: bool,
-    batches: Sender<Named>,
+    before: B,
+    batches: Sender<Named<B::Entry>>,
     spent: Receiver<Vec<u8>>,
-    batch: Batch,
+    batch: Batch<B::Entry>,
     buffer_len: usize,
     filled: usize,
     pieces: Vec<Piece>,
@@ -51,29 +69,22 @@ struct Position {
     in_zeros: bool,
 }
 
-impl<'a> Reading<'a> {
-    pub(super) fn new(
-        repo: &'a Arc<Repository>,
-        previous: Previous<'a>,
-        observer: &'a Arc<dyn Observer>,
-        interrupt: &'a Interrupt,
-        read_all: bool,
-        batches: Sender<Named>,
+impl<'a, B: Before> Reading<'a, B> {
+    pub(in crate::ops) fn new(
+        options: ReadOptions<'a>,
+        before: B,
+        batches: Sender<Named<B::Entry>>,
         spent: Receiver<Vec<u8>>,
     ) -> Self {
-        let rest_max = repo.config().chunker.max as usize + (18 << 12);
+        let rest_max = options.cutter.params().max as usize + (18 << 12);
         let buffer_len = BATCH_LEN + rest_max;
-        let batch = Batch { buffer: vec![0; buffer_len], events: Vec::new() };
         Self {
-            repo,
-            splitter: repo.splitter(),
-            previous,
-            observer,
-            interrupt,
-            read_all,
+            splitter: options.cutter.splitter(),
+            options,
+            before,
             batches,
             spent,
-            batch,
+            batch: Batch::new(vec![0; buffer_len]),
             buffer_len,
             filled: 0,
             pieces: Vec::new(),
@@ -82,13 +93,13 @@ impl<'a> Reading<'a> {
     }
 
     /// Reads the source to its end; returns how many bytes of content were read.
-    pub(super) fn run(mut self, source: &mut dyn Source) -> Result<u64, OpsError> {
+    pub(in crate::ops) fn run(mut self, source: &mut dyn Source) -> Result<u64, OpsError> {
         let sorted = source.order() == Order::Sorted;
         while let Some(found) = source.next()? {
-            self.interrupt.check()?;
-            let before = if sorted { self.previous.at(&found.path) } else { None };
+            self.options.interrupt.check()?;
+            let before = if sorted { self.before.at(&found.path)? } else { None };
             self.entry(source, found, before)?;
-            if self.batch.events.len() >= BATCH_EVENTS {
+            if self.batch.is_full() {
                 self.hand_on(&mut self.between_files())?;
             }
         }
@@ -105,52 +116,45 @@ impl<'a> Reading<'a> {
         &mut self,
         source: &mut dyn Source,
         found: Found,
-        before: Option<(Stored, Option<Hint>)>,
+        before: Option<B::Entry>,
     ) -> Result<(), OpsError> {
-        let counters = self.observer.counters();
+        let counters = self.options.observer.counters();
         Counters::add(&counters.entries, 1);
         let has_content =
             matches!(found.entry.kind, Kind::File { .. }) && found.entry.link.is_none();
+        let len = len_of(&found);
         if !has_content {
-            let stored = Stored { entry: found.entry, content: Content::empty() };
-            let change = compare(before.map(|(before, _)| before).as_ref(), &stored);
-            self.whole(found.path, stored, found.hint, change);
+            let Found { path, entry, hint } = found;
+            self.batch.push(Event::Plain { path, entry, hint, before }, len);
             return Ok(());
         }
-        if let Some((before, hint)) = &before
-            && !self.read_all
-            && self.previous.is_unchanged(&found, before, *hint)?
+        let is_new = before.is_none();
+        if let Some(before) = before
+            && !self.options.read_all
+            && self.before.is_unchanged(&found, &before)?
         {
             Counters::add(&counters.bytes, found.entry.content_len());
-            let content = before.content.clone();
-            let stored = Stored { entry: found.entry, content };
-            let change = compare(Some(before), &stored);
-            self.whole(found.path, stored, found.hint, change);
+            let Found { path, entry, hint } = found;
+            self.batch.push(Event::Kept { path, entry, hint, before }, len);
             return Ok(());
         }
-        let change = if before.is_some() { Change::Changed } else { Change::New };
+        let path = found.path;
         match self.content(source) {
-            Ok((entry, hint)) => {
-                self.batch.events.push(Event::End { path: found.path, entry, hint, change });
-                Ok(())
-            }
-            Err(Failure::File(path_error)) => self.lost(found.path, path_error),
-            Err(Failure::Run(error)) => Err(error),
+            Ok((entry, hint)) => self.batch.push(Event::End { path, entry, hint, is_new }, len),
+            Err(Failure::File(error)) => self.lost(path, &error),
+            Err(Failure::Run(error)) => return Err(error),
         }
+        Ok(())
     }
 
-    fn whole(&mut self, path: EntryPath, stored: Stored, hint: Option<Hint>, change: Change) {
-        self.batch.events.push(Event::Whole { path, stored, hint, change });
-    }
-
-    fn lost(&mut self, path: EntryPath, error: ReadError) -> Result<(), OpsError> {
-        let message = match &error {
+    fn lost(&mut self, path: EntryPath, error: &ReadError) {
+        let message = match error {
             ReadError::Entry(message, Some(source)) => format!("{message}: {source}"),
             other => other.to_string(),
         };
-        self.observer.warn(Warning::skipped(path.to_slashed(), message));
-        self.batch.events.push(Event::Lost { path });
-        Ok(())
+        self.options.observer.warn(Warning::skipped(path.to_slashed(), message));
+        let len = path.as_key().len();
+        self.batch.push(Event::Lost { path }, len);
     }
 
     /// Reads the content of one file; what is not cut yet never leaves the buffer.
@@ -172,11 +176,11 @@ impl<'a> Reading<'a> {
                 }
                 Run::Hole(len) => {
                     self.hole(&mut at, len)?;
-                    Counters::add(&self.observer.counters().bytes, len);
+                    Counters::add(&self.options.observer.counters().bytes, len);
                 }
                 Run::End => break,
             }
-            self.interrupt.check()?;
+            self.options.interrupt.check()?;
         }
         self.cut(&mut at, true);
         Ok(source.finish()?)
@@ -184,7 +188,7 @@ impl<'a> Reading<'a> {
 
     fn read_bytes(&mut self, len: u64) {
         self.bytes_read += len;
-        Counters::add(&self.observer.counters().bytes, len);
+        Counters::add(&self.options.observer.counters().bytes, len);
     }
 
     /// Takes in zeros that were not read. A short hole is written out; of a long one only the ends
@@ -200,7 +204,7 @@ impl<'a> Reading<'a> {
         debug_assert!(at.in_zeros && at.start == self.filled, "so long a run ends a region");
         let tail = (position + len) % BLOCK;
         let middle = len - head - tail;
-        self.batch.events.push(Event::Zeros(middle));
+        self.batch.push(Event::Zeros(middle), 0);
         at.offset += middle;
         self.write_zeros(at, tail)
     }
@@ -230,11 +234,11 @@ impl<'a> Reading<'a> {
             match piece {
                 Piece::Chunk(_) => {
                     let range = at.start..at.start + len;
-                    self.batch.events.push(Event::Chunk { range, id: None });
+                    self.batch.push(Event::Chunk { range, id: None }, 0);
                     at.in_zeros = false;
                 }
                 Piece::Zeros(_) => {
-                    self.batch.events.push(Event::Zeros(len as u64));
+                    self.batch.push(Event::Zeros(len as u64), 0);
                     at.in_zeros = true;
                 }
             }
@@ -249,15 +253,14 @@ impl<'a> Reading<'a> {
         let mut buffer = self.spent.try_recv().unwrap_or_default();
         buffer.resize(self.buffer_len, 0);
         let rest = at.start..self.filled;
-        let fresh = Batch { buffer, events: Vec::new() };
-        let full = std::mem::replace(&mut self.batch, fresh);
+        let full = std::mem::replace(&mut self.batch, Batch::new(buffer));
         self.batch.buffer[..rest.len()].copy_from_slice(&full.buffer[rest.clone()]);
         self.filled = rest.len();
         at.start = 0;
         if full.events.is_empty() {
             return Ok(());
         }
-        let named = name_chunks(self.repo, full);
+        let named = name_chunks(self.options.pool, &self.options.cutter, full);
         self.batches.send(named).map_err(|_| RepoError::Worker.into())
     }
 }
@@ -291,10 +294,8 @@ impl From<OpsError> for Failure {
     }
 }
 
-fn compare(before: Option<&Stored>, now: &Stored) -> Change {
-    match before {
-        None => Change::New,
-        Some(before) if before == now => Change::Unchanged,
-        Some(_) => Change::Changed,
-    }
+/// What path and metadata take, in bytes.
+fn len_of(found: &Found) -> usize {
+    let xattrs: usize = found.entry.xattrs.iter().map(|x| x.name.len() + x.value.len()).sum();
+    found.path.as_key().len() + xattrs
 }

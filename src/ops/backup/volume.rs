@@ -4,10 +4,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{BackupOptions, BackupReport, NewItem, backup};
+use super::{BackupOptions, BackupReport, NewItem, Origin, backup};
 use crate::docker::{Access, Container, DockerError, Engine, Helper, VolumeInfo};
 use crate::event::{Observer, Warning};
 use crate::format::{ItemKind, Method, VolumeFacts};
+use crate::ops::agent::{RemoteSource, chain, start_agent};
 use crate::ops::error::{Interrupt, OpsError};
 use crate::repo::Repository;
 use crate::source::{Directory, DirectoryOptions, Selection, Source, TarOptions, TarStream};
@@ -15,11 +16,13 @@ use crate::source::{Directory, DirectoryOptions, Selection, Source, TarOptions, 
 /// Which way to a volume's data is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Way {
-    /// The host path where that shows everything, else the archive interface.
+    /// The host path where that shows everything, else an agent, else the archive interface.
     #[default]
     Best,
     /// The host path, or failure.
     HostPath,
+    /// An agent beside the volume, or failure.
+    Agent,
     /// The archive interface, which keeps less.
     Archive,
 }
@@ -29,10 +32,29 @@ pub enum Way {
 pub struct VolumePlan {
     /// The volume.
     pub info: VolumeInfo,
-    /// Where its data lies on this machine, if it is read there; else why it is not.
-    pub place: Result<PathBuf, String>,
+    /// The way to its data.
+    pub route: Route,
     /// Running containers that use it.
     pub in_use_by: Vec<Container>,
+}
+
+/// The way to a volume's data.
+#[derive(Debug, Clone)]
+pub enum Route {
+    /// At this place of this machine.
+    Host(PathBuf),
+    /// By an agent beside it.
+    Agent {
+        /// Why not at its place.
+        why: String,
+        /// Whether the archive interface will do where no agent can run.
+        or_archive: bool,
+    },
+    /// Through the engine's archive interface.
+    Archive {
+        /// Why not otherwise.
+        why: String,
+    },
 }
 
 /// What the archive interface does not keep, as a snapshot made through it says.
@@ -48,14 +70,18 @@ pub fn plan_volume(engine: &Engine, name: &str, way: Way) -> Result<VolumePlan, 
     let info = find_volume(engine, name)?;
     let running = |container: &Container| matches!(&*container.state, "running" | "restarting");
     let in_use_by = engine.users_of(name)?.into_iter().filter(running).collect();
-    let place = match way {
-        Way::Archive => Err("as asked".to_owned()),
-        Way::Best => engine.host_path(&info).map_err(|why| why.to_string()),
-        Way::HostPath => Ok(engine.host_path(&info).map_err(|why| {
+    let route = match way {
+        Way::Archive => Route::Archive { why: "as asked".to_owned() },
+        Way::Agent => Route::Agent { why: "as asked".to_owned(), or_archive: false },
+        Way::Best => match engine.host_path(&info) {
+            Ok(place) => Route::Host(place),
+            Err(why) => Route::Agent { why: why.to_string(), or_archive: true },
+        },
+        Way::HostPath => Route::Host(engine.host_path(&info).map_err(|why| {
             OpsError::Refused(format!("volume `{name}` cannot be read at its host path: {why}"))
         })?),
     };
-    Ok(VolumePlan { info, place, in_use_by })
+    Ok(VolumePlan { info, route, in_use_by })
 }
 
 /// A volume by name.
@@ -92,11 +118,15 @@ pub fn backup_volume(
     interrupt: &Interrupt,
 ) -> Result<BackupReport, OpsError> {
     let info = &plan.info;
-    let item = new_volume_item(plan);
-    let open = |watched| open_volume(engine, plan, selection, options, watched);
+    let opened = OpenedVolume::open(engine, plan)?;
+    let item = opened.item(plan);
+    let open = |watched| opened.origin(engine, plan, selection, options, watched);
     // Held open it keeps its number, and has no name any more once the volume is removed. Another
     // volume of the same name, made within the same second, shows by nothing else.
-    let root = plan.place.as_ref().ok().and_then(|place| std::fs::File::open(place).ok());
+    let root = match &plan.route {
+        Route::Host(place) => std::fs::File::open(place).ok(),
+        _ => None,
+    };
     let root_is_gone = || {
         let metadata = root.as_ref().and_then(|root| root.metadata().ok());
         metadata.is_some_and(|metadata| metadata.nlink() == 0)
@@ -115,49 +145,102 @@ pub fn backup_volume(
     backup(repo, &item, open, complete, options, observer, interrupt)
 }
 
-/// What a snapshot says of a volume that is read as planned.
-pub(crate) fn new_volume_item(plan: &VolumePlan) -> NewItem {
-    let info = &plan.info;
-    let degraded = plan.place.as_ref().err().map(|why| format!("{ARCHIVE_LOSES} ({why})"));
-    NewItem {
-        kind: ItemKind::Volume,
-        name: info.name.clone(),
-        method: if plan.place.is_ok() { Method::HostPath } else { Method::Archive },
-        degraded: degraded.into_iter().collect(),
-        volume: Some(VolumeFacts {
-            driver: info.driver.clone(),
-            options: info.options.clone(),
-            labels: info.labels.clone(),
-            scope: info.scope.clone(),
-        }),
-        in_use_by: plan.in_use_by.iter().map(|container| container.name.clone()).collect(),
+/// A volume that is about to be read.
+pub(in crate::ops) enum OpenedVolume {
+    /// At this place.
+    Host(PathBuf),
+    /// By an agent that answered.
+    Agent(Box<RemoteSource>),
+    /// Through the archive interface, and why.
+    Archive(String),
+}
+
+impl OpenedVolume {
+    /// Goes the planned way as far as it leads.
+    ///
+    /// Errors: those of starting an agent, where only an agent will do.
+    pub(in crate::ops) fn open(engine: &Engine, plan: &VolumePlan) -> Result<Self, OpsError> {
+        match &plan.route {
+            Route::Host(place) => Ok(Self::Host(place.clone())),
+            Route::Archive { why } => Ok(Self::Archive(why.clone())),
+            Route::Agent { why, or_archive } => {
+                match start_agent(engine, &plan.info.name, Access::Read)
+                    .and_then(RemoteSource::greet)
+                {
+                    Ok(agent) => Ok(Self::Agent(Box::new(agent))),
+                    Err(error) if *or_archive && can_do_without(&error) => {
+                        Ok(Self::Archive(format!("{why}; no agent runs there: {}", chain(&error))))
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    /// What a snapshot says of it.
+    pub(in crate::ops) fn item(&self, plan: &VolumePlan) -> NewItem {
+        let info = &plan.info;
+        let (method, degraded) = match self {
+            Self::Host(_) => (Method::HostPath, None),
+            Self::Agent(_) => (Method::Agent, None),
+            Self::Archive(why) => (Method::Archive, Some(format!("{ARCHIVE_LOSES} ({why})"))),
+        };
+        NewItem {
+            kind: ItemKind::Volume,
+            name: info.name.clone(),
+            method,
+            degraded: degraded.into_iter().collect(),
+            volume: Some(VolumeFacts {
+                driver: info.driver.clone(),
+                options: info.options.clone(),
+                labels: info.labels.clone(),
+                scope: info.scope.clone(),
+            }),
+            in_use_by: plan.in_use_by.iter().map(|container| container.name.clone()).collect(),
+        }
+    }
+
+    /// Begins to read it.
+    pub(in crate::ops) fn origin(
+        self,
+        engine: &Engine,
+        plan: &VolumePlan,
+        selection: &Selection,
+        options: &BackupOptions,
+        watched: Arc<dyn Observer>,
+    ) -> Result<Origin, OpsError> {
+        let name = &plan.info.name;
+        if !plan.in_use_by.is_empty() {
+            let users: Vec<_> = plan.in_use_by.iter().map(|c| c.name.as_str()).collect();
+            let message = format!("copied live while in use by {}", users.join(", "));
+            watched.warn(Warning::notice(name.as_bytes(), message));
+        }
+        let source: Box<dyn Source> = match self {
+            Self::Agent(agent) => return Ok(agent.select(selection.clone()).into()),
+            Self::Host(place) => {
+                let walk = DirectoryOptions { clock: options.clock, selection: selection.clone() };
+                Box::new(Directory::open(&place, walk, watched)?)
+            }
+            Self::Archive(_) if !selection.is_all() => {
+                let why = "paths cannot be left out when a volume is read as an archive";
+                return Err(OpsError::Refused(why.to_owned()));
+            }
+            Self::Archive(_) => {
+                let archive = Helper::create(engine, name, Access::Read)?.read_archive()?;
+                let options = TarOptions::new(format!("archive of volume {name}"));
+                Box::new(TarStream::new(Box::new(archive), options, watched))
+            }
+        };
+        Ok(source.into())
     }
 }
 
-/// Opens a volume as planned.
-pub(crate) fn open_volume(
-    engine: &Engine,
-    plan: &VolumePlan,
-    selection: &Selection,
-    options: &BackupOptions,
-    watched: Arc<dyn Observer>,
-) -> Result<Box<dyn Source>, OpsError> {
-    let name = &plan.info.name;
-    if !plan.in_use_by.is_empty() {
-        let users: Vec<_> = plan.in_use_by.iter().map(|c| c.name.as_str()).collect();
-        let message = format!("copied live while in use by {}", users.join(", "));
-        watched.warn(Warning::notice(name.as_bytes(), message));
-    }
-    if let Ok(place) = &plan.place {
-        let walk = DirectoryOptions { clock: options.clock, selection: selection.clone() };
-        return Ok(Box::new(Directory::open(place, walk, watched)?));
-    }
-    if !selection.is_all() {
-        let why = "paths cannot be left out when a volume is read as an archive";
-        return Err(OpsError::Refused(why.to_owned()));
-    }
-    let helper = Helper::create(engine, name, Access::Read)?;
-    let archive = helper.read_archive()?;
-    let options = TarOptions::new(format!("archive of volume {name}"));
-    Ok(Box::new(TarStream::new(Box::new(archive), options, watched)))
+/// Whether an agent that did not come about says nothing about the volume or the engine.
+pub(in crate::ops) fn can_do_without(error: &OpsError) -> bool {
+    matches!(
+        error,
+        OpsError::Agent { .. }
+            | OpsError::Io { .. }
+            | OpsError::Docker(DockerError::Unsupported(_) | DockerError::Engine { .. })
+    )
 }

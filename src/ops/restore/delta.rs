@@ -15,7 +15,7 @@ use crate::event::{Counters, Warning};
 use crate::format::{Content, FormatError, Item, Stored};
 use crate::ops::error::OpsError;
 use crate::repo::{ContentWalk, Difference, RepoError, TreeDiff, TreeWalk};
-use crate::sink::{Directory, Holes, MARKER_NAME, SinkError};
+use crate::sink::{Holes, MARKER_NAME, Sink, SinkError};
 use crate::source::Verdict;
 
 /// What becomes of things that the snapshot does not have.
@@ -27,15 +27,15 @@ pub enum Extra {
     Keep,
 }
 
-/// Makes `sink`, whose state is `present`, what `wanted` says.
+/// As [`super::restore_into_existing`], in a sink where a restore has begun.
 ///
 /// Errors: [`OpsError`]; the sink's marker then stays, and says so.
-pub(super) fn restore_delta(
+pub fn restore_over(
     run: &RestoreRun<'_>,
     present: &Item,
     wanted: &Item,
     extra: Extra,
-    sink: Directory,
+    sink: Box<dyn Sink>,
 ) -> Result<RestoreReport, OpsError> {
     let root = TreeWalk::find(run.reader, wanted.root, wanted.root_level, &EntryPath::root())?;
     let root =
@@ -44,7 +44,7 @@ pub(super) fn restore_delta(
         run,
         present,
         wanted,
-        window: Window::new(run.reader, &sink, run.observer, run.interrupt),
+        window: Window::new(run.reader, &*sink, run.observer, run.interrupt),
         first_names: FirstNames::new(run.reader, wanted, run.selection.clone()),
         touched: BTreeSet::new(),
         made_anew: BTreeSet::new(),

@@ -8,7 +8,7 @@ use crate::event::Counters;
 use crate::format::{Content, FormatError, Stored};
 use crate::ops::error::OpsError;
 use crate::repo::{ContentWalk, RepoError};
-use crate::sink::{Directory, Holes};
+use crate::sink::{Holes, Sink};
 
 /// Brings the entries of `walk` back into `sink`, which is complete afterwards.
 ///
@@ -16,11 +16,11 @@ use crate::sink::{Directory, Holes};
 pub(crate) fn restore_tree(
     run: &RestoreRun<'_>,
     mut walk: SelectedWalk,
-    sink: Directory,
+    sink: Box<dyn Sink>,
 ) -> Result<RestoreReport, OpsError> {
     let mut tree = TreeRestore {
         run,
-        window: Window::new(run.reader, &sink, run.observer, run.interrupt),
+        window: Window::new(run.reader, &*sink, run.observer, run.interrupt),
         inside: EntryPath::root(),
         open: Vec::new(),
         closed: Vec::new(),

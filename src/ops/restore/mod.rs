@@ -13,8 +13,7 @@ mod window;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use self::delta::Extra;
-use self::delta::restore_delta;
+pub use self::delta::{Extra, restore_over};
 pub(crate) use self::directory::restore_tree;
 pub use self::selected::SelectedWalk;
 pub use self::tar::restore_tar;
@@ -27,7 +26,7 @@ use crate::event::{Observer, Warning};
 use crate::format::Item;
 use crate::id::SnapshotId;
 use crate::repo::ChunkReader;
-use crate::sink::{Directory, DirectoryOptions, SinkError};
+use crate::sink::{Directory, DirectoryOptions, Sink, SinkError};
 use crate::source::Selection;
 
 /// What is brought back, and who watches.
@@ -82,6 +81,15 @@ pub fn restore_directory(
 ) -> Result<RestoreReport, OpsError> {
     let marker = marker(snapshot, item);
     let sink = Directory::create(target, options, &marker, run.observer.clone())?;
+    restore_to(run, item, Box::new(sink))
+}
+
+/// As [`restore_directory`], into a sink where a restore has begun.
+pub fn restore_to(
+    run: &RestoreRun<'_>,
+    item: &Item,
+    sink: Box<dyn Sink>,
+) -> Result<RestoreReport, OpsError> {
     restore_tree(run, SelectedWalk::new(run.reader, item, run.selection.clone()), sink)
 }
 
@@ -102,7 +110,7 @@ pub fn restore_into_existing(
 ) -> Result<RestoreReport, OpsError> {
     let marker = marker(snapshot, wanted);
     let sink = Directory::existing(target, options, &marker, run.observer.clone())?;
-    restore_delta(run, present, wanted, extra, sink)
+    restore_over(run, present, wanted, extra, Box::new(sink))
 }
 
 /// What a target's marker says while a restore is under way.

@@ -1,24 +1,22 @@
 //! A Docker volume as the target of a restore.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::delta::Extra;
-use super::directory::restore_tree;
-use super::selected::SelectedWalk;
-use super::{RestoreReport, RestoreRun, marker, restore_into_existing, restore_tar};
+use super::delta::{Extra, restore_over};
+use super::{RestoreReport, RestoreRun, marker, restore_tar, restore_to};
 use crate::docker::{Access, DockerError, Engine, Helper, MOUNT_NAME, VolumeInfo, VolumeSpec};
 use crate::entry::EntryPath;
 use crate::event::{Observer, Warning};
 use crate::format::Item;
 use crate::id::SnapshotId;
+use crate::ops::agent::{Link, RemoteSink, chain, start_agent};
 use crate::ops::backup::{
-    BackupOptions, BackupReport, VolumePlan, Way, backup_volume, new_volume_item, open_volume,
-    plan_volume, scan,
+    BackupOptions, BackupReport, OpenedVolume, Route, VolumePlan, Way, backup_volume,
+    can_do_without, plan_volume, scan,
 };
 use crate::ops::error::{Interrupt, OpsError};
 use crate::repo::{ChunkReader, Repository};
-use crate::sink::{Directory, DirectoryOptions, MARKER_NAME, Special, TarWriterOptions};
+use crate::sink::{Directory, DirectoryOptions, MARKER_NAME, Sink, Special, TarWriterOptions};
 use crate::source::Selection;
 
 /// The tag of the snapshot of a volume's state before it is overwritten.
@@ -99,7 +97,7 @@ pub fn plan_volume_restore(
         }
         Existing::Replace { .. } => {
             let plan = plan_volume(engine, name, Way::Best)?;
-            if let Err(why) = &plan.place {
+            if let Route::Archive { why } = &plan.route {
                 return Err(OpsError::Refused(format!(
                     "volume `{name}` cannot be changed in place: {why}; restore into a new one"
                 )));
@@ -124,9 +122,14 @@ fn refuse_use(engine: &Engine, name: &str) -> Result<(), OpsError> {
 
 /// Whether the volume holds the marker of a restore of the same item.
 fn is_unfinished(engine: &Engine, info: &VolumeInfo, marker: &str) -> bool {
-    let Ok(place) = engine.host_path(info) else { return false };
-    let found = std::fs::read(place.join(MARKER_NAME));
-    found.is_ok_and(|text| text.is_empty() || text.starts_with(marker.as_bytes()))
+    let found = match engine.host_path(info) {
+        Ok(place) => std::fs::read(place.join(MARKER_NAME)).ok(),
+        Err(_) => start_agent(engine, &info.name, Access::Read)
+            .and_then(Link::greet)
+            .and_then(Link::marker)
+            .unwrap_or_default(),
+    };
+    found.is_some_and(|text| text.is_empty() || text.starts_with(marker.as_bytes()))
 }
 
 /// Restores an item into a volume as planned; also returns the safety backup, if one was made.
@@ -171,10 +174,8 @@ pub fn restore_volume(
             let reader = Arc::new(ChunkReader::new(repo, &index, COMPARE_CACHE));
             let run = RestoreRun { reader: &reader, selection: run.selection.clone(), ..*run };
             refuse_use(engine, &plan.name)?;
-            let place = present.place()?;
-            let special = DirectoryOptions { special: Special::Restore };
-            let report =
-                restore_into_existing(&run, &item_now, item, snapshot, place, special, extra)?;
+            let sink = present.sink(&marker(snapshot, item))?;
+            let report = restore_over(&run, &item_now, item, extra, sink)?;
             Ok((report, safety))
         }
         (VolumeState::Existing(_), Existing::Refuse) => {
@@ -196,15 +197,23 @@ fn fill_new(
             let special = DirectoryOptions { special: Special::Restore };
             let text = marker(snapshot, item);
             let sink = Directory::create(&place, special, &text, run.observer.clone())?;
-            restore_tree(run, SelectedWalk::new(run.reader, item, run.selection.clone()), sink)
+            restore_to(run, item, Box::new(sink))
         }
         Err(why) => {
-            let filled = fill_by_archive(engine, info, item, run, &why.to_string());
-            if filled.is_err() {
-                // Nothing in it would tell that it is unfinished.
-                let _ = engine.remove_volume(&info.name);
+            let begun = start_agent(engine, &info.name, Access::Write).and_then(|agent| {
+                RemoteSink::begin(agent, false, &marker(snapshot, item), run.observer.clone())
+            });
+            match begun {
+                Ok(sink) => restore_to(run, item, Box::new(sink)),
+                Err(error) if can_do_without(&error) => {
+                    let why = format!("{why}; no agent runs there: {}", chain(&error));
+                    fill_by_archive(engine, info, item, run, &why).inspect_err(|_| {
+                        // Nothing in it would tell that it is unfinished.
+                        let _ = engine.remove_volume(&info.name);
+                    })
+                }
+                Err(error) => Err(error),
             }
-            filled
         }
     }
 }
@@ -241,8 +250,20 @@ struct Present<'a> {
 }
 
 impl Present<'_> {
-    fn place(&self) -> Result<&PathBuf, OpsError> {
-        self.volume.place.as_ref().map_err(|why| OpsError::Refused(why.clone()))
+    /// Where it is changed.
+    fn sink(&self, marker: &str) -> Result<Box<dyn Sink>, OpsError> {
+        let observer = self.run.observer.clone();
+        Ok(match &self.volume.route {
+            Route::Host(place) => {
+                let special = DirectoryOptions { special: Special::Restore };
+                Box::new(Directory::existing(place, special, marker, observer)?)
+            }
+            Route::Agent { .. } => {
+                let agent = start_agent(self.engine, &self.volume.info.name, Access::Write)?;
+                Box::new(RemoteSink::begin(agent, true, marker, observer)?)
+            }
+            Route::Archive { why } => return Err(OpsError::Refused(why.clone())),
+        })
     }
 
     /// The item of its present state, saved in a snapshot or not.
@@ -274,8 +295,9 @@ impl Present<'_> {
             }
             return Ok((report.item.clone(), Some(report)));
         }
-        let item = new_volume_item(self.volume);
-        let open = |watched| open_volume(self.engine, self.volume, &all, &options, watched);
+        let opened = OpenedVolume::open(self.engine, self.volume)?;
+        let item = opened.item(self.volume);
+        let open = |watched| opened.origin(self.engine, self.volume, &all, &options, watched);
         let present = scan(self.repo, &item, open, &options, observer, interrupt)?;
         if present.degraded || present.facts.entries_skipped > 0 {
             return Err(OpsError::Refused(format!(

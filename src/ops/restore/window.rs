@@ -13,7 +13,7 @@ use crate::format::{OpenedFrame, PackKind};
 use crate::id::ChunkId;
 use crate::ops::error::{Interrupt, OpsError};
 use crate::repo::{ChunkReader, Place, RepoError};
-use crate::sink::{Directory, File, Holes, SinkError};
+use crate::sink::{Holes, Sink, SinkError, SinkFile};
 
 /// What ends a window: chunks, files, or files with several chunks, which stay open for a while.
 const CHUNKS_MAX: usize = 1 << 17;
@@ -36,7 +36,7 @@ struct FileJob {
 
 #[derive(Default)]
 struct FileState {
-    file: Option<Arc<File>>,
+    file: Option<Arc<Box<dyn SinkFile>>>,
     /// It could not be written or its content is damaged; no more is tried.
     failed: bool,
     /// It was there before and is written to, not made.
@@ -67,7 +67,7 @@ impl ChunkJob {
 /// Files and chunks that are brought back together.
 pub(super) struct Window<'a> {
     pub(super) reader: &'a ChunkReader,
-    pub(super) sink: &'a Directory,
+    pub(super) sink: &'a dyn Sink,
     pub(super) observer: &'a Arc<dyn Observer>,
     pub(super) interrupt: &'a Interrupt,
     pub(super) threads: usize,
@@ -81,7 +81,7 @@ pub(super) struct Window<'a> {
 impl<'a> Window<'a> {
     pub(super) fn new(
         reader: &'a ChunkReader,
-        sink: &'a Directory,
+        sink: &'a dyn Sink,
         observer: &'a Arc<dyn Observer>,
         interrupt: &'a Interrupt,
     ) -> Self {
@@ -149,12 +149,12 @@ impl<'a> Window<'a> {
     /// Writes to the file added last.
     fn with_last_file(
         &mut self,
-        write: impl FnOnce(&File) -> Result<(), SinkError>,
+        write: impl FnOnce(&dyn SinkFile) -> Result<(), SinkError>,
     ) -> Result<(), OpsError> {
         self.count_open();
         let Some(job) = self.files.last() else { return Ok(()) };
         match self.open(job) {
-            Ok(Some(file)) => self.settle(job, write(&file).map_err(OpsError::from)),
+            Ok(Some(file)) => self.settle(job, write(&**file).map_err(OpsError::from)),
             Ok(None) => Ok(()),
             Err(error) => self.settle(job, Err(error)),
         }
@@ -310,7 +310,7 @@ impl<'a> Window<'a> {
     }
 
     /// The open file; none if it failed before.
-    fn open(&self, job: &FileJob) -> Result<Option<Arc<File>>, OpsError> {
+    fn open(&self, job: &FileJob) -> Result<Option<Arc<Box<dyn SinkFile>>>, OpsError> {
         let mut state = lock(&job.state);
         if state.failed {
             return Ok(None);

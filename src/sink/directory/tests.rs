@@ -204,7 +204,7 @@ fn every_kind_comes_back_with_its_metadata() {
     directory.link(&at("sub/second"), &at("sub/file"), &file.kind).expect("linked");
     directory.finish_directory(&at("sub"), &sub).expect("finished");
     let root = Entry { mode: 0o1777, uid: 12, mtime: before_epoch, ..folder() };
-    directory.complete(&root).expect("complete");
+    Box::new(directory).complete(&root).expect("complete");
 
     assert_eq!(scene.warnings(), Vec::<String>::new());
     assert_metadata(&scene.target(), &root);
@@ -258,7 +258,7 @@ fn long_names_and_paths_longer_than_the_kernel_takes_come_back() {
     assert_eq!(fs::read(scene.path("hard")).expect("read"), b"deep");
     assert_metadata(&scene.path("d0/d1/d2"), &folder());
     directory.remove(&parents[0]).expect("removed");
-    directory.complete(&folder()).expect("complete");
+    Box::new(directory).complete(&folder()).expect("complete");
     assert_eq!(fs::read_dir(scene.target()).expect("read").count(), 2);
 }
 
@@ -334,7 +334,7 @@ fn sixteen_threads_restore_into_many_directories_at_once() {
             }
         }
     }
-    directory.complete(&folder()).expect("complete");
+    Box::new(directory).complete(&folder()).expect("complete");
 }
 
 #[test]
@@ -390,5 +390,5 @@ fn existing_content_is_patched_replaced_and_removed() {
     assert!(directory.set_metadata(&at("pipe"), &regular()).is_err());
     directory.set_metadata(&at("tree"), &folder()).expect("set");
     assert_metadata(&scene.path("tree"), &folder());
-    directory.complete(&folder()).expect("complete");
+    Box::new(directory).complete(&folder()).expect("complete");
 }

@@ -35,7 +35,7 @@ fn lost_and_found_of_a_fresh_file_system_is_no_content() {
     put(&directory, &at("lost+found/piece"), b"#123").expect("put");
     directory.finish_directory(&at("lost+found"), &folder()).expect("finished");
     assert_metadata(&scene.path("lost+found"), &folder());
-    directory.complete(&folder()).expect("complete");
+    Box::new(directory).complete(&folder()).expect("complete");
 
     let other = Scene::new();
     fs::create_dir_all(other.path("lost+found/full")).expect("made");
@@ -61,7 +61,7 @@ fn the_same_restore_begins_again_and_another_is_refused() {
     let second = scene.create_as(RESTORE, "snapshot 1").expect("begun again");
     assert_eq!(fs::read_dir(scene.target()).expect("read").count(), 1);
     put(&second, &at("dir"), b"whole").expect("put");
-    second.complete(&folder()).expect("complete");
+    Box::new(second).complete(&folder()).expect("complete");
     assert!(refusal(scene.create_as(RESTORE, "snapshot 1")).contains("not empty"));
     scene.assert_sentinel_untouched();
 }
@@ -75,7 +75,7 @@ fn a_restore_into_existing_content_never_lets_that_be_removed() {
     assert!(refusal(scene.create_as(RESTORE, "snapshot 1")).contains("interrupted"));
     assert!(scene.path("old").exists());
     let again = scene.existing("snapshot 1").expect("begun again");
-    again.complete(&folder()).expect("complete");
+    Box::new(again).complete(&folder()).expect("complete");
     assert_eq!(fs::read(scene.path("old")).expect("read"), b"old");
     assert!(!scene.path(MARKER_NAME).exists());
 }
@@ -85,7 +85,7 @@ fn a_marker_that_could_not_be_written_stops_nobody_but_a_forged_one_does() {
     let scene = Scene::new();
     fs::create_dir(scene.target()).expect("made");
     fs::write(scene.path(MARKER_NAME), [0; 12]).expect("written");
-    scene.create(RESTORE).expect("begun").complete(&folder()).expect("complete");
+    scene.create(RESTORE).map(Box::new).expect("begun").complete(&folder()).expect("complete");
 
     fs::write(scene.path(MARKER_NAME), "").expect("written");
     fs::write(scene.path("content"), "").expect("written");

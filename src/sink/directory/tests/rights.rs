@@ -53,7 +53,7 @@ fn what_a_target_would_hand_on_to_its_content_does_not_reach_it() {
         directory.make_directory(&at("dir")).expect("made");
         directory.finish_directory(&at("dir"), &folder()).expect("finished");
         directory.make_other(&at("pipe"), &entry(Kind::Fifo)).expect("made");
-        directory.complete(&folder()).expect("complete");
+        Box::new(directory).complete(&folder()).expect("complete");
         assert_eq!(scene.warnings(), Vec::<String>::new());
         assert_metadata(&scene.path("file"), &regular());
         assert_metadata(&scene.path("dir"), &folder());
@@ -87,7 +87,7 @@ fn restores_as_another_user() {
     assert_eq!(seen.warnings().len(), 3, "{:?}", seen.warnings());
     let observer = Arc::new(Recorder::default());
     let again = Directory::create(&target, RESTORE, "mine", observer).expect("begun again");
-    again.complete(&Entry { mode: 0o555, ..folder() }).expect("complete");
+    Box::new(again).complete(&Entry { mode: 0o555, ..folder() }).expect("complete");
     let target = fs::metadata(&target).expect("known");
     assert_eq!((target.mode() & 0o7777, target.mtime_nsec()), (0o555, 123_456_789));
 }
