@@ -4,6 +4,7 @@
 
 mod architecture;
 mod checks;
+mod copy;
 mod directory_source;
 mod docker;
 mod driver;

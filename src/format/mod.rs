@@ -35,8 +35,8 @@ pub use self::pack::{
 pub use self::segment::{SEGMENT_BYTES_MAX, SegmentPack, SegmentRecord};
 pub use self::slot::{KeySlot, SLOT_BYTES_MAX, SlotError, SlotSecret};
 pub use self::snapshot::{
-    BackupFacts, HostFacts, Item, ItemKind, Method, OkRecord, PendingRecord, RECORD_BYTES_MAX,
-    SnapshotBody, VolumeFacts, WarningFact,
+    BackupFacts, HostFacts, Item, ItemKind, Method, OkRecord, Origin, PendingRecord,
+    RECORD_BYTES_MAX, SnapshotBody, VolumeFacts, WarningFact,
 };
 pub use self::tree_node::{Child, NODE_BYTES_MAX, NODE_LEVEL_MAX, TreeNode};
 

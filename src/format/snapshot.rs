@@ -10,8 +10,9 @@ use minicbor::{Decode, Encode};
 
 use super::content_node::ContentRef;
 use super::{FormatError, from_cbor, to_cbor};
+use crate::clock::Time;
 use crate::crypto::{Key, Plaintext, Purpose, RandomError, RunSeal, open, seal};
-use crate::id::{ChunkId, RecordHash, SnapshotId, WriterId};
+use crate::id::{ChunkId, RecordHash, RepositoryId, SnapshotId, WriterId};
 
 /// Longest record accepted, in bytes.
 pub const RECORD_BYTES_MAX: u64 = 16 << 20;
@@ -136,6 +137,35 @@ pub struct SnapshotBody {
     /// The damaged snapshot it is what could be saved of; none if it was made from a source.
     #[n(6)]
     pub salvaged: Option<SnapshotId>,
+    /// Where it was first made, if it was copied into this repository.
+    #[n(7)]
+    pub copied: Option<Origin>,
+}
+
+/// Where a copied snapshot was first made. A copy of a copy keeps that of the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Origin {
+    /// The repository.
+    #[n(0)]
+    pub repository: RepositoryId,
+    /// The snapshot there.
+    #[n(1)]
+    pub snapshot: SnapshotId,
+    /// When its commit was stored there, by the clock of that store, in seconds since 1970.
+    #[n(2)]
+    pub seconds: i64,
+    /// Nanoseconds past `seconds`.
+    #[n(3)]
+    pub nanos: u32,
+}
+
+impl Origin {
+    /// When its commit was stored there.
+    #[must_use]
+    pub fn stored(&self) -> Time {
+        Time::new(self.seconds, self.nanos)
+    }
 }
 
 /// The Docker host, or the machine, a snapshot comes from.
@@ -369,6 +399,12 @@ mod tests {
             }],
             program: "vault 0".to_owned(),
             salvaged: Some(SnapshotId::new([9; 32])),
+            copied: Some(Origin {
+                repository: RepositoryId::new([8; 16]),
+                snapshot: SnapshotId::new([7; 32]),
+                seconds: -2,
+                nanos: 6,
+            }),
         }
     }
 

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod backup;
 pub mod check;
+pub mod copy;
 mod copy_out;
 mod diff;
 mod dump;

@@ -13,10 +13,10 @@ use super::tombstones::{Tombstone, Tombstones};
 use crate::clock::Time;
 use crate::crypto::digest;
 use crate::format::{
-    ForgetKind, ForgetRecord, FormatError, Item, ObjectKind, OkRecord, PendingRecord,
+    ForgetKind, ForgetRecord, FormatError, Item, ObjectKind, OkRecord, Origin, PendingRecord,
     RECORD_BYTES_MAX, SnapshotBody,
 };
-use crate::id::{RecordHash, SnapshotId, WriterId};
+use crate::id::{RecordHash, RepositoryId, SnapshotId, WriterId};
 use crate::store::{Listed, ObjectName, StoreError};
 
 /// A snapshot that was committed.
@@ -43,6 +43,14 @@ impl Snapshot {
     #[must_use]
     pub fn time(&self) -> Time {
         Time::new(self.body.seconds, self.body.nanos)
+    }
+
+    /// Where it was first made: here, unless it is a copy.
+    #[must_use]
+    pub fn origin(&self, here: RepositoryId) -> Origin {
+        let Time { seconds, nanos } = self.stored;
+        let own = Origin { repository: here, snapshot: self.id, seconds, nanos };
+        self.body.copied.unwrap_or(own)
     }
 
     /// Its items.

@@ -104,4 +104,10 @@ pub trait Source: Send {
     /// with the size that was in fact read. If the file changed meanwhile, the observer has been
     /// warned, and the hint is none.
     fn finish(&mut self) -> Result<(Entry, Option<Hint>), ReadError>;
+
+    /// Whether the file yielded last has the content it had in the snapshot before, where the
+    /// source knows that by itself; none where size, times and hints have to tell.
+    fn is_as_before(&self) -> Option<bool> {
+        None
+    }
 }

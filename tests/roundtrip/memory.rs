@@ -11,11 +11,11 @@ use super::program::Program;
 /// any data is on its way the 64 MiB of the passphrase.
 const BESIDE_MEMORY: u64 = 96 << 20;
 
-/// One GiB: files of 32 MiB that compress to about half, and many small ones.
-fn make_data(dir: &Path) {
+/// So many files of 32 MiB that compress to about half, and 32 MiB of small ones.
+fn make_data(dir: &Path, large: u8) {
     let noise = noise(3, 4 << 20);
     let mut at = 0;
-    for number in 0..31 {
+    for number in 0..large {
         let mut file = fs::File::create(dir.join(format!("large-{number}"))).expect("made");
         for _ in 0..1024 {
             // Unlike all before it, and a half that compresses.
@@ -36,7 +36,7 @@ fn make_data(dir: &Path) {
 fn a_backup_of_one_gib_keeps_to_its_memory() {
     let place = std::env::temp_dir();
     let dir = tempfile::tempdir_in(&place).expect("a directory");
-    make_data(dir.path());
+    make_data(dir.path(), 31);
     let mut peaks = Vec::new();
     for (memory, limit) in [("64MiB", 64 << 20), ("256MiB", 256 << 20)] {
         let program = Program::new(&place);
@@ -52,6 +52,24 @@ fn a_backup_of_one_gib_keeps_to_its_memory() {
         peaks.push(outcome.memory_peak >> 20);
     }
     assert!(peaks.iter().all(|peak| *peak > 30), "they were measured: {peaks:?}");
+}
+
+#[test]
+fn a_copy_keeps_to_its_memory() {
+    let place = std::env::temp_dir();
+    let dir = tempfile::tempdir_in(&place).expect("a directory");
+    make_data(dir.path(), 11);
+    let (program, other) = (Program::new(&place), Program::new(&place));
+    let saved = program.run(&["--json", "--memory", "64MiB", "backup"], &[dir.path()]);
+    assert_eq!(saved.code, 0, "{}", saved.stderr.escape_ascii());
+    let (to, password) = (other.at("repository"), other.at("password"));
+    let arguments = ["--json", "--memory", "64MiB", "copy", "--to-repo"];
+    let copied = program.run(&arguments, &[&to, Path::new("--to-password-file"), &password]);
+    assert_eq!(copied.code, 0, "{}", copied.stderr.escape_ascii());
+    let bytes = &copied.json()["copied"][0]["bytes_read"];
+    assert_eq!(bytes.as_u64(), Some((11 << 25) + (8192 << 12)));
+    let peak = copied.memory_peak;
+    assert!(peak > 30 << 20 && peak < (64 << 20) + BESIDE_MEMORY, "{} MiB", peak >> 20);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod agent;
 mod changing;
 mod chunks;
+mod copied;
 mod delta;
 mod hostile;
 mod memory;

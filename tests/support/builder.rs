@@ -294,6 +294,7 @@ impl Builder {
             items,
             program: "builder".to_owned(),
             salvaged: None,
+            copied: None,
         }
     }
 

@@ -6,7 +6,7 @@ use volume_vault::codec::ChunkerParams;
 use volume_vault::crypto::{Key, RunSeal};
 use volume_vault::format::{
     BackupFacts, Bootstrap, CondemnRecord, Config, ForgetKind, ForgetRecord, FrameEntry, HostFacts,
-    Item, ItemKind, Method, OkRecord, PackDirectory, PackKind, PendingRecord, SegmentPack,
+    Item, ItemKind, Method, OkRecord, Origin, PackDirectory, PackKind, PendingRecord, SegmentPack,
     SegmentRecord, SnapshotBody, VolumeFacts, WarningFact,
 };
 use volume_vault::id::{ChunkId, ChunkPrefix, PackId, RecordHash, SegmentId, SnapshotId, WriterId};
@@ -85,6 +85,7 @@ fn body() -> SnapshotBody {
         items: vec![volume, stream],
         program: "vault 0.1.0".to_owned(),
         salvaged: None,
+        copied: None,
     }
 }
 
@@ -128,6 +129,16 @@ fn documents_are_written_as_before() {
         assert_eq!(PendingRecord::decode(&record.encode()).expect("it reads"), record);
     }
     section.bytes("body", &minicbor::to_vec(body()).expect("memory takes all"));
+    let copied = Some(Origin {
+        repository: REPOSITORY,
+        snapshot: SNAPSHOT,
+        seconds: 1_700_000_100,
+        nanos: 6,
+    });
+    let copy = SnapshotBody { items: Vec::new(), copied, ..body() };
+    let bytes = minicbor::to_vec(&copy).expect("memory takes all");
+    section.bytes("body, of a copy", &bytes);
+    assert_eq!(minicbor::decode::<SnapshotBody>(&bytes).expect("it reads"), copy);
     section.finish();
 }
 

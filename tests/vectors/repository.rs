@@ -115,6 +115,7 @@ fn back_up(repo: &Arc<Repository>, files: &[(String, Vec<u8>)]) {
         items: vec![item],
         program: "vectors".to_owned(),
         salvaged: None,
+        copied: None,
     };
     let _ = session.commit(&body, WriterOptions::default()).expect("commits");
 }

@@ -144,7 +144,12 @@ impl Before for Hinted {
         }
     }
 
-    fn is_unchanged(&self, found: &source::Found, before: &FileHint) -> Result<bool, OpsError> {
+    fn is_unchanged(
+        &self,
+        found: &source::Found,
+        before: &FileHint,
+        _told: Option<bool>,
+    ) -> Result<bool, OpsError> {
         let Kind::File { size, .. } = found.entry.kind else { return Ok(false) };
         Ok(size == before.size
             && found.entry.mtime == before.mtime

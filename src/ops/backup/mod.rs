@@ -16,7 +16,7 @@ mod volume;
 
 use std::sync::Arc;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use self::assembling::Assembler;
 pub(in crate::ops) use self::assembling::within_limits;
@@ -117,15 +117,6 @@ pub enum Origin {
     Agent(Box<RemoteSource>),
 }
 
-impl Origin {
-    fn order(&self) -> Order {
-        match self {
-            Self::Source(source) => source.order(),
-            Self::Agent(_) => Order::Sorted,
-        }
-    }
-}
-
 impl From<Box<dyn Source>> for Origin {
     fn from(source: Box<dyn Source>) -> Self {
         Self::Source(source)
@@ -159,8 +150,8 @@ pub fn backup<O: Into<Origin>>(
     let Prepared { collector, watched, origin, parent, session } = prepared;
     let writer = writer_options(options, NewData::Store);
     watched.stage("reading");
-    let run = Run { repo, session: &session, options, watched: &watched, interrupt };
-    let saved = run.save(origin, parent.as_ref().map(|(_, item)| item), writer)?;
+    let run = Run::new(repo, &session, options, &watched, interrupt);
+    let saved = run.save_origin(origin, parent.as_ref().map(|(_, item)| item), writer)?;
     complete()?;
     interrupt.check()?;
     watched.stage("committing");
@@ -172,6 +163,7 @@ pub fn backup<O: Into<Origin>>(
         items: vec![new_item(item, &saved, &collector)],
         program: options.program.clone(),
         salvaged: None,
+        copied: None,
     };
     let committed = session.commit(&body, writer)?;
     let item = body.items.into_iter().next().expect("because one was put in");
@@ -200,9 +192,9 @@ pub fn scan<O: Into<Origin>>(
 ) -> Result<Item, OpsError> {
     let prepared = prepare(repo, item, open, options, observer)?;
     let Prepared { collector, watched, origin, parent, session } = prepared;
-    let run = Run { repo, session: &session, options, watched: &watched, interrupt };
+    let run = Run::new(repo, &session, options, &watched, interrupt);
     let parent = parent.as_ref().map(|(_, item)| item);
-    let saved = run.save(origin, parent, writer_options(options, NewData::Drop))?;
+    let saved = run.save_origin(origin, parent, writer_options(options, NewData::Drop))?;
     Ok(new_item(item, &saved, &collector))
 }
 
@@ -265,70 +257,111 @@ fn new_item(item: &NewItem, saved: &Saved, collector: &Collector) -> Item {
     }
 }
 
-/// What the stages of a backup have in common.
-struct Run<'a> {
-    repo: &'a Arc<Repository>,
-    session: &'a Session,
-    options: &'a BackupOptions,
-    watched: &'a Arc<dyn Observer>,
-    interrupt: &'a Interrupt,
+/// What the stages of a backup, or of a copy, have in common.
+pub(crate) struct Run<'a> {
+    pub(crate) repo: &'a Arc<Repository>,
+    pub(crate) session: &'a Session,
+    pub(crate) watched: &'a Arc<dyn Observer>,
+    pub(crate) interrupt: &'a Interrupt,
+    pub(crate) clock: Clock,
+    /// Whether files are read whatever hints say.
+    pub(crate) read_all: bool,
 }
 
 /// A tree that was stored.
-struct Saved {
-    root: TreeRoot,
-    facts: BackupFacts,
-    stored: u64,
-    packs: u64,
+pub(crate) struct Saved {
+    pub(crate) root: TreeRoot,
+    pub(crate) facts: BackupFacts,
+    /// Bytes of its packs and segments.
+    pub(crate) stored: u64,
+    pub(crate) packs: u64,
 }
 
-impl Run<'_> {
-    /// B2: reads the source, stores what is new, and waits until all of it is acknowledged.
-    fn save(
+impl<'a> Run<'a> {
+    fn new(
+        repo: &'a Arc<Repository>,
+        session: &'a Session,
+        options: &BackupOptions,
+        watched: &'a Arc<dyn Observer>,
+        interrupt: &'a Interrupt,
+    ) -> Self {
+        let BackupOptions { clock, read_all, .. } = *options;
+        Self { repo, session, watched, interrupt, clock, read_all }
+    }
+
+    /// B2: reads where `origin` says, stores what is new, and waits until all of it is acknowledged.
+    fn save_origin(
         &self,
         origin: Origin,
         parent: Option<&Item>,
         writer_options: WriterOptions,
+    ) -> Result<Saved, OpsError> {
+        match origin {
+            Origin::Source(mut source) => self.save(&mut *source, parent, writer_options),
+            Origin::Agent(remote) => {
+                self.assemble(Order::Sorted, writer_options, |reader, batches, _| {
+                    let options = ReceiveOptions {
+                        repo: self.repo,
+                        reader,
+                        parent,
+                        observer: self.watched,
+                        interrupt: self.interrupt,
+                        read_all: self.read_all,
+                        data: writer_options.data,
+                    };
+                    remote.run(&options, &batches)
+                })
+            }
+        }
+    }
+
+    /// Reads the source, stores what is new, and waits until all of it is acknowledged.
+    ///
+    /// `parent` is the item of a snapshot of the same repository whose content is taken over where
+    /// the source has the same.
+    pub(crate) fn save(
+        &self,
+        source: &mut dyn Source,
+        parent: Option<&Item>,
+        writer_options: WriterOptions,
+    ) -> Result<Saved, OpsError> {
+        self.assemble(source.order(), writer_options, |reader, batches, spent| {
+            let options = ReadOptions {
+                cutter: Arc::new(self.repo.cutter()),
+                pool: self.repo.pool(),
+                observer: self.watched,
+                interrupt: self.interrupt,
+                read_all: self.read_all,
+            };
+            let previous = Previous::new(reader, parent, self.watched);
+            Reading::new(options, previous, batches, spent).run(source)
+        })
+    }
+
+    /// Builds the tree of what `read` hands on; gives it empty buffers back.
+    fn assemble(
+        &self,
+        order: Order,
+        writer_options: WriterOptions,
+        read: impl FnOnce(
+            &Arc<ChunkReader>,
+            Sender<Named<Earlier>>,
+            Receiver<Vec<u8>>,
+        ) -> Result<u64, OpsError>,
     ) -> Result<Saved, OpsError> {
         let reader = Arc::new(ChunkReader::new(self.repo, self.session.index(), PREVIOUS_CACHE));
         let (batches, batches_in) = bounded(BATCHES_IN_FLIGHT);
         let (spent, spent_in) = bounded(BATCHES_IN_FLIGHT);
         let assembler = Assembler::new(
             self.session.writer(writer_options),
-            origin.order(),
+            order,
             self.watched.clone(),
             &self.repo.dirs().cache,
-            self.options.clock.now(),
+            self.clock.now(),
         );
         std::thread::scope(|scope| {
             let assembling = scope.spawn(move || assembler.run(&batches_in, &spent));
-            let reading = match origin {
-                Origin::Source(mut source) => {
-                    let options = ReadOptions {
-                        cutter: Arc::new(self.repo.cutter()),
-                        pool: self.repo.pool(),
-                        observer: self.watched,
-                        interrupt: self.interrupt,
-                        read_all: self.options.read_all,
-                    };
-                    let previous = Previous::new(&reader, parent, self.watched);
-                    Reading::new(options, previous, batches, spent_in).run(&mut *source)
-                }
-                Origin::Agent(remote) => {
-                    let options = ReceiveOptions {
-                        repo: self.repo,
-                        reader: &reader,
-                        parent,
-                        observer: self.watched,
-                        interrupt: self.interrupt,
-                        read_all: self.options.read_all,
-                        data: writer_options.data,
-                    };
-                    let received = remote.run(&options, &batches);
-                    drop(batches);
-                    received
-                }
-            };
+            let reading = read(&reader, batches, spent_in);
             let assembled = assembling.join().unwrap_or(Err(crate::repo::RepoError::Worker.into()));
             // If assembling failed, reading only failed to hand on.
             match (reading, assembled) {

@@ -122,19 +122,24 @@ impl Before for Previous<'_> {
         }
     }
 
-    /// Size, time and hints are as they were, and every chunk is where it can be relied on.
-    fn is_unchanged(&self, found: &Found, before: &Earlier) -> Result<bool, OpsError> {
+    /// Size, time and hints are as they were, or the source tells so; and every chunk is where it
+    /// can be relied on.
+    fn is_unchanged(
+        &self,
+        found: &Found,
+        before: &Earlier,
+        told: Option<bool>,
+    ) -> Result<bool, OpsError> {
         let Earlier { stored, hint } = before;
         let (Kind::File { size, .. }, Kind::File { size: size_before, .. }) =
             (&found.entry.kind, &stored.entry.kind)
         else {
             return Ok(false);
         };
-        let same = size == size_before
-            && found.entry.mtime == stored.entry.mtime
-            && stored.entry.link.is_none()
-            && hint.is_some()
-            && found.hint == *hint;
+        let is_as_hinted =
+            || found.entry.mtime == stored.entry.mtime && hint.is_some() && found.hint == *hint;
+        let same =
+            size == size_before && stored.entry.link.is_none() && told.unwrap_or_else(is_as_hinted);
         Ok(same && self.has_content(&stored.content)?)
     }
 }

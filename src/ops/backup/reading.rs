@@ -29,8 +29,14 @@ pub(in crate::ops) trait Before {
     /// What it had at `path`. Paths must ascend from call to call.
     fn at(&mut self, path: &EntryPath) -> Result<Option<Self::Entry>, OpsError>;
 
-    /// Whether the content of a file can be taken over without reading it.
-    fn is_unchanged(&self, found: &Found, before: &Self::Entry) -> Result<bool, OpsError>;
+    /// Whether the content of a file can be taken over without reading it; `told` is what the source
+    /// knows of that by itself.
+    fn is_unchanged(
+        &self,
+        found: &Found,
+        before: &Self::Entry,
+        told: Option<bool>,
+    ) -> Result<bool, OpsError>;
 }
 
 /// What reading needs besides the source.
@@ -131,7 +137,7 @@ impl<'a, B: Before> Reading<'a, B> {
         let is_new = before.is_none();
         if let Some(before) = before
             && !self.options.read_all
-            && self.before.is_unchanged(&found, &before)?
+            && self.before.is_unchanged(&found, &before, source.is_as_before())?
         {
             Counters::add(&counters.bytes, found.entry.content_len());
             let Found { path, entry, hint } = found;

@@ -100,8 +100,9 @@ impl Verdict {
 pub struct Row {
     /// The snapshot.
     pub id: SnapshotId,
-    /// When it was stored, by the store's clock; of what was salvaged, when its backup started, so
-    /// that it takes the place of what it was made of.
+    /// When it was stored, by the store's clock; of a copy, when it was stored where it was first
+    /// made; of what was salvaged, when its backup started. So these take the place of what they
+    /// were made of.
     pub stored: Time,
     /// When its backup started, by its host's clock; counts between those stored at one time.
     pub made: Time,
@@ -228,16 +229,21 @@ fn row(snapshot: &Snapshot) -> Row {
     series.dedup();
     Row {
         id: snapshot.id,
-        stored: match snapshot.body.salvaged {
-            Some(_) => snapshot.stored.min(snapshot.time()),
-            None => snapshot.stored,
-        },
+        stored: stored(snapshot),
         made: snapshot.time(),
         series,
         tags: snapshot.body.tags.clone(),
         is_good: !snapshot.items().iter().any(crate::format::Item::is_partial),
         verdict: Verdict::Keep(Vec::new()),
     }
+}
+
+/// When a snapshot was stored; a copy or a salvage takes the place of what it was made of.
+fn stored(snapshot: &Snapshot) -> Time {
+    let body = &snapshot.body;
+    let there = body.copied.map_or(snapshot.stored, |origin| origin.stored());
+    let made = body.salvaged.map_or(snapshot.stored, |_| snapshot.time());
+    snapshot.stored.min(there).min(made)
 }
 
 /// Rows in the order of a table.
@@ -373,7 +379,7 @@ fn doubtful_times(list: &SnapshotList, rows: &[Row]) -> usize {
     let ids: BTreeSet<SnapshotId> = rows.iter().map(|row| row.id).collect();
     let ours = list.snapshots.iter().filter(|snapshot| ids.contains(&snapshot.id));
     let apart = |snapshot: &&Snapshot| {
-        let seconds = snapshot.stored.seconds.abs_diff(snapshot.time().seconds);
+        let seconds = stored(snapshot).seconds.abs_diff(snapshot.time().seconds);
         seconds > SKEW_MAX && snapshot.body.salvaged.is_none()
     };
     ours.filter(apart).count()

@@ -87,6 +87,8 @@ impl Salvage<'_> {
             items,
             program: options.program.clone(),
             salvaged: Some(snapshot.id),
+            // It is not all of the original, which a copy may bring again.
+            copied: None,
             ..snapshot.body.clone()
         };
         let committed = session.commit(&body, options.writer())?;
