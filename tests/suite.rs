@@ -20,6 +20,7 @@ mod support;
 mod vectors;
 mod verbs_cache;
 mod verbs_check;
+mod verbs_copy;
 mod verbs_key;
 mod verbs_look;
 mod verbs_prune;

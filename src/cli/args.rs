@@ -8,8 +8,8 @@ use super::context::Context;
 use super::error::{CliError, ExitCode};
 use super::output::Format;
 use super::{
-    backup, cache, check, completions, cp, diff, doctor, dump, forget, init, inspect, key, ls, man,
-    prune, repair, restore, snapshots, stats,
+    backup, cache, check, completions, copy, cp, diff, doctor, dump, forget, init, inspect, key,
+    ls, man, prune, repair, restore, snapshots, stats,
 };
 
 const EXAMPLES: &str = "\
@@ -149,6 +149,7 @@ pub(crate) enum Command {
     Ls(ls::LsArgs),
     Dump(dump::DumpArgs),
     Cp(cp::CpArgs),
+    Copy(copy::CopyArgs),
     Diff(diff::DiffArgs),
     Forget(forget::ForgetArgs),
     Check(check::CheckArgs),
@@ -174,6 +175,7 @@ impl Command {
             Self::Ls(args) => ls::run(args, context),
             Self::Dump(args) => dump::run(args, context),
             Self::Cp(args) => cp::run(args, context),
+            Self::Copy(args) => copy::run(args, context),
             Self::Diff(args) => diff::run(args, context),
             Self::Forget(args) => forget::run(args, context),
             Self::Check(args) => check::run(args, context),

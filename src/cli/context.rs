@@ -153,6 +153,34 @@ impl Context {
             configured_file: repository.password_file.clone(),
             keys: self.places.keys.clone(),
             environment: self.environment.clone(),
+            copied_to: None,
+        }
+    }
+
+    /// Where the password or key of the repository comes from that is copied to. Flags and
+    /// variables have names of their own: those of the other repository never count here.
+    pub(crate) fn credentials_to(
+        &self,
+        repository: &Choice,
+        key_file: Option<PathBuf>,
+        file: Option<PathBuf>,
+        command: Option<String>,
+    ) -> Credentials {
+        let ours = &self.environment;
+        let environment = Environment {
+            password: ours.to_password.clone(),
+            password_file: ours.to_password_file.clone(),
+            password_command: ours.to_password_command.clone(),
+            key_file: ours.to_key_file.clone(),
+            ..ours.clone()
+        };
+        Credentials {
+            key_file_flag: key_file,
+            command_flag: command,
+            file_flag: file,
+            environment,
+            copied_to: Some(repository.url.clone()),
+            ..self.credentials(repository)
         }
     }
 

@@ -14,19 +14,23 @@ use super::error::CliError;
 
 /// Settings of ours; `VAULT_ADDR`, `VAULT_TOKEN` and others of HashiCorp's product are not among
 /// them and are never looked at.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 12] = [
     "VAULT_REPO",
     "VAULT_REPO_FILE",
     "VAULT_PASSWORD",
     "VAULT_PASSWORD_FILE",
     "VAULT_PASSWORD_COMMAND",
     "VAULT_KEY_FILE",
+    "VAULT_TO_PASSWORD",
+    "VAULT_TO_PASSWORD_FILE",
+    "VAULT_TO_PASSWORD_COMMAND",
+    "VAULT_TO_KEY_FILE",
     "VAULT_CONFIG",
     "VAULT_CACHE_DIR",
 ];
 
 /// Beginnings that only a setting of ours, perhaps misspelled, has.
-const SETTING_STEMS: [&str; 3] = ["VAULT_REPO", "VAULT_PASS", "VAULT_KEY"];
+const SETTING_STEMS: [&str; 4] = ["VAULT_REPO", "VAULT_PASS", "VAULT_KEY", "VAULT_TO_"];
 
 /// What a child (a password command, an ssh) gets to see of the environment: where programs are,
 /// who we are and in which language we speak, and the credentials of agents, but no setting of
@@ -66,6 +70,14 @@ pub(crate) struct Environment {
     pub(crate) password_command: Option<String>,
     /// `VAULT_KEY_FILE`.
     pub(crate) key_file: Option<PathBuf>,
+    /// `VAULT_TO_PASSWORD`: that, and the next three, for the repository that is copied to.
+    pub(crate) to_password: Option<Zeroizing<Vec<u8>>>,
+    /// `VAULT_TO_PASSWORD_FILE`.
+    pub(crate) to_password_file: Option<PathBuf>,
+    /// `VAULT_TO_PASSWORD_COMMAND`.
+    pub(crate) to_password_command: Option<String>,
+    /// `VAULT_TO_KEY_FILE`.
+    pub(crate) to_key_file: Option<PathBuf>,
     /// `VAULT_CONFIG`.
     pub(crate) config: Option<PathBuf>,
     /// `VAULT_CACHE_DIR`.
@@ -131,6 +143,10 @@ impl Environment {
             password_file: variables.path("VAULT_PASSWORD_FILE"),
             password_command: variables.text("VAULT_PASSWORD_COMMAND")?,
             key_file: variables.path("VAULT_KEY_FILE"),
+            to_password: variables.secret("VAULT_TO_PASSWORD"),
+            to_password_file: variables.path("VAULT_TO_PASSWORD_FILE"),
+            to_password_command: variables.text("VAULT_TO_PASSWORD_COMMAND")?,
+            to_key_file: variables.path("VAULT_TO_KEY_FILE"),
             config: variables.path("VAULT_CONFIG"),
             cache_dir: variables.path("VAULT_CACHE_DIR"),
             docker_host: variables.text("DOCKER_HOST")?,

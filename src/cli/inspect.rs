@@ -158,6 +158,10 @@ fn lines(snapshot: &Snapshot, list: &SnapshotList, context: &Context) -> Vec<Str
     if let Some(from) = &body.salvaged {
         put("salvaged", format!("what could be had of the damaged snapshot {from}"));
     }
+    if let Some(origin) = &body.copied {
+        let (snapshot, repository) = (origin.snapshot, origin.repository);
+        put("copied", format!("from snapshot {snapshot} of repository {repository}"));
+    }
     put("writer", format!("{}, its record {}", snapshot.writer, snapshot.sequence));
     put("head", snapshot.head.to_string());
     put("follows", follows(snapshot, list));

@@ -9,6 +9,7 @@ mod cache;
 mod check;
 mod completions;
 mod context;
+mod copy;
 mod cp;
 mod diff;
 mod disk;

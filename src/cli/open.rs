@@ -9,6 +9,7 @@ use std::sync::Arc;
 use volume_vault::crypto::Key;
 use volume_vault::format::Bootstrap;
 use volume_vault::id::RepositoryId;
+use volume_vault::ops::copy::check_different;
 use volume_vault::repo::{
     Dirs, InitOptions, RecoveryCode, Repository, Secret, add_slot, init, read_key_file,
     write_key_file,
@@ -21,7 +22,7 @@ use super::error::{CliError, Kind};
 use super::output::is_interactive;
 use super::prompt::{Echo, prompt};
 use super::repository::Choice;
-use super::secret::{Credential, SECRET_LEN_MAX, read_all};
+use super::secret::{Credential, Credentials, SECRET_LEN_MAX, read_all};
 
 /// An open repository. With `--no-cache` its cache goes when this does.
 pub(crate) struct Opened {
@@ -83,6 +84,32 @@ pub(crate) fn open_with(context: &Context, secret: &Secret) -> Result<Opened, Cl
     let store = open_store(context, &context.repository()?)?;
     let head = Repository::probe(&*store)?;
     unlock_in(context, store, head, secret)
+}
+
+/// Opens a repository beside `first`, which is another one.
+///
+/// Errors: as [`open`]; refused, before any password is asked for, if it is the same.
+pub(crate) fn open_other(
+    context: &Context,
+    choice: &Choice,
+    credentials: &Credentials,
+    first: &Repository,
+) -> Result<Opened, CliError> {
+    let no_other = |error: CliError| match error.kind() {
+        Kind::NoRepository => error.hint(format!("make it first: `vault init {}`", choice.url)),
+        _ => error,
+    };
+    let store = open_store(context, choice).map_err(no_other)?;
+    let head = Repository::probe(&*store).map_err(|error| no_other(error.into()))?;
+    check_different(first.id(), head.repository)?;
+    let secret = to_secret(credentials.existing(&head.repository)?)?;
+    unlock_in(context, store, head, &secret).map_err(|error| match error.kind() {
+        Kind::WrongKey => error.hint(
+            "check --to-password-file, --to-key-file and VAULT_TO_PASSWORD: those without `to` \
+             are for the repository that is copied from",
+        ),
+        _ => error,
+    })
 }
 
 fn open_in(context: &Context, choice: &Choice, store: Arc<dyn Store>) -> Result<Opened, CliError> {

@@ -62,6 +62,8 @@ pub(crate) struct Credentials {
     pub(crate) keys: PathBuf,
     /// Settings from the environment, and what children get of it.
     pub(crate) environment: Environment,
+    /// The repository that is copied to, where it is that one: its settings have other names.
+    pub(crate) copied_to: Option<String>,
 }
 
 impl Credentials {
@@ -77,16 +79,23 @@ impl Credentials {
         if key_file.exists() {
             return read_key_file(&key_file);
         }
-        let asked = prompt("password of the repository: ", Echo::Hidden)?;
+        let question = match &self.copied_to {
+            None => "password of the repository: ".to_owned(),
+            Some(url) => format!("password of {}: ", volume_vault::entry::escape(url.as_bytes())),
+        };
+        let asked = prompt(&question, Echo::Hidden)?;
         asked.map(Credential::Password).ok_or_else(|| {
-            CliError::new(
-                Kind::WrongKey,
-                format!("no password or key for repository {}", id.short()),
-            )
-            .hint(
-                "give --password-file, --password-command, --key-file or VAULT_PASSWORD; or \
-                     run it at a terminal to be asked",
-            )
+            let message = format!("no password or key for repository {}", id.short());
+            CliError::new(Kind::WrongKey, message).hint(match self.copied_to {
+                None => {
+                    "give --password-file, --password-command, --key-file or VAULT_PASSWORD; or \
+                     run it at a terminal to be asked"
+                }
+                Some(_) => {
+                    "give --to-password-file, --to-password-command, --to-key-file or \
+                     VAULT_TO_PASSWORD; or run it at a terminal to be asked"
+                }
+            })
         })
     }
 

@@ -64,17 +64,7 @@ pub(crate) fn run(args: SnapshotsArgs, context: &Context) -> Result<ExitCode, Cl
     if damaged.is_empty() {
         check_names(list, &sources, args.from.as_deref())?;
     }
-    let wanted = |snapshot: &&Snapshot| {
-        let ours = |source| {
-            snapshot
-                .items()
-                .iter()
-                .any(|item| series_name(source) == (item.kind, item.name.clone()))
-        };
-        (sources.is_empty() || sources.iter().any(ours))
-            && args.from.as_ref().is_none_or(|host| snapshot.body.host.name == *host)
-            && args.tag.iter().all(|tag| snapshot.body.tags.contains(tag))
-    };
+    let wanted = |snapshot: &&Snapshot| wanted(snapshot, &sources, args.from.as_deref(), &args.tag);
     let mut snapshots: Vec<&Snapshot> = list.snapshots.iter().filter(wanted).collect();
     // By series; within one they are by time already.
     snapshots.sort_by_cached_key(|snapshot| {
@@ -183,8 +173,25 @@ fn table(snapshots: &[&Snapshot], gone: Option<&Gone>, context: &Context) -> Tab
     table
 }
 
+/// Whether a snapshot has one of these sources (any of them will do if there is none), is of the
+/// host and carries all tags.
+pub(super) fn wanted(
+    snapshot: &Snapshot,
+    sources: &[SourceName],
+    host: Option<&str>,
+    tags: &[String],
+) -> bool {
+    let ours = |source| {
+        let mut items = snapshot.items().iter();
+        items.any(|item| series_name(source) == (item.kind, item.name.clone()))
+    };
+    (sources.is_empty() || sources.iter().any(ours))
+        && host.is_none_or(|host| snapshot.body.host.name == *host)
+        && tags.iter().all(|tag| snapshot.body.tags.contains(tag))
+}
+
 /// Errors: not found, for a source or host that has no snapshot at all.
-fn check_names(
+pub(super) fn check_names(
     list: &SnapshotList,
     sources: &[SourceName],
     host: Option<&str>,

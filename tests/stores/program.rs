@@ -215,3 +215,34 @@ fn a_prefix_that_holds_other_things_is_refused() {
     let ended = program(home, &url, &s3_variables(&endpoint)).run(&["init"]).expect(14);
     assert!(ended.stderr.contains("is not empty"), "{}", ended.stderr);
 }
+
+#[test]
+fn what_is_here_is_copied_to_s3_and_from_there_to_another_prefix() {
+    let home = home();
+    let (home, url) = (home.path(), format!("s3://vault/{}", fresh()));
+    let (endpoint, other) = (server("VAULT_TEST_S3"), format!("s3://vault/{}", fresh()));
+    let here = home.join("here").display().to_string();
+    let variables = s3_variables(&endpoint);
+    let mut from_here = program(home, &here, &variables);
+    let password = home.join("password").display().to_string();
+    from_here.variables.push(("VAULT_TO_PASSWORD_FILE", password.clone()));
+    let mut from_s3 = program(home, &url, &variables);
+    from_s3.variables.push(("VAULT_TO_PASSWORD_FILE", password));
+    let there = program(home, &other, &variables);
+    for made in [&from_here, &from_s3, &there] {
+        let _ = made.run(&["init"]).expect(0);
+    }
+    let _ = from_here.run(&["backup", &source(home)]).expect(0);
+    fs::write(home.join("source/four"), "new").expect("written");
+    let _ = from_here.run(&["backup", &source(home)]).expect(0);
+    let done = keeps_secrets(from_here.run(&["copy", "--to-repo", &url])).expect(0);
+    assert!(done.stdout.contains("2 copied, 0 there already"), "{}", done.stdout);
+    let _ = keeps_secrets(from_s3.run(&["copy", "--to-repo", &other])).expect(0);
+    let again = from_here.run(&["copy", "--to-repo", &other]).expect(0);
+    assert!(again.stdout.contains("0 copied, 2 there already"), "{}", again.stdout);
+    let _ = there.run(&["check", "--read-data"]).expect(0);
+    let target = home.join("target").display().to_string();
+    let _ = there.run(&["restore", &source(home), "--target", &target]).expect(0);
+    let two = fs::read(home.join("target/two")).expect("read");
+    assert!(two == crate::support::repository::noise(2, 3_000_000), "it came back as it was");
+}

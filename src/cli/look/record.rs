@@ -120,6 +120,11 @@ pub(crate) fn snapshot_fields(snapshot: &Snapshot) -> Map<String, Value> {
         "partial": row.partial,
         "live": row.live,
         "salvaged_from": snapshot.body.salvaged.map(|id| id.to_string()),
+        "copied_from": snapshot.body.copied.map(|origin| json!({
+            "repository": origin.repository.to_string(),
+            "snapshot": origin.snapshot.to_string(),
+            "stored": rfc3339(origin.stored()),
+        })),
         "items": items,
     });
     match fields {
