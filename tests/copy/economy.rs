@@ -11,6 +11,7 @@ use volume_vault::store::{CallKind, MemoryStore, RecordStore, Store as _};
 
 use super::{copy, copy_as, options};
 use crate::support::damage::{pack_of_file, packs_of};
+use crate::support::garden::forget;
 use crate::support::repo::{Bench, Scene, assert_restores, backup, open};
 
 /// A repository whose calls are counted.
@@ -78,6 +79,19 @@ fn of_an_older_snapshot_only_what_a_younger_one_does_not_have_is_read() {
     // Two lines: of the file that was changed and the one that was removed.
     assert_eq!(done.copied[0].bytes_read, 26);
     assert_restores(&to, &done.copied[0].snapshot, &scene.old_tree);
+}
+
+#[test]
+fn what_was_copied_and_then_forgotten_here_still_tells_what_has_changed() {
+    let scene = Scene::new();
+    let (from, to) = (scene.bench.open(), Bench::new().open());
+    let _ = copy(&from, &to).expect("copied");
+    let _ = backup(&from, scene.dir.path()).expect("saved");
+    forget(&scene.bench.store, &from, &scene.old);
+    let done = copy(&from, &to).expect("copied");
+    assert_eq!((done.copied.len(), done.passed), (1, 0));
+    assert_eq!(done.copied[0].bytes_read, (1 << 20) + 8);
+    assert_restores(&to, &done.copied[0].snapshot, &scene.tree);
 }
 
 #[test]

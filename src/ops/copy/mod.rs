@@ -102,6 +102,14 @@ struct Known {
 }
 
 impl Known {
+    fn add_original(&mut self, here: RepositoryId, snapshot: &Snapshot) {
+        let key = key(&snapshot.origin(here));
+        for item in snapshot.items() {
+            let series = self.originals.entry(Series::of(snapshot, item)).or_default();
+            series.push((snapshot.time(), key, slim(item)));
+        }
+    }
+
     fn add_there(&mut self, key: Key, id: SnapshotId, items: &[Item]) {
         let _ = self.there.insert(key, (id, items.iter().map(slim).collect()));
     }
@@ -146,13 +154,7 @@ pub fn plan(
     for snapshot in &list_there.snapshots {
         known.add_there(key(&snapshot.origin(to.id())), snapshot.id, snapshot.items());
     }
-    for snapshot in &list.snapshots {
-        let key = key(&snapshot.origin(from.id()));
-        for item in snapshot.items() {
-            let series = known.originals.entry(Series::of(snapshot, item)).or_default();
-            series.push((snapshot.time(), key, slim(item)));
-        }
-    }
+    list.snapshots.iter().for_each(|snapshot| known.add_original(from.id(), snapshot));
     let mut rows = Vec::new();
     let mut taken: HashSet<Key> = HashSet::new();
     for snapshot in list.snapshots.iter().filter(|snapshot| wanted(snapshot)) {
@@ -168,6 +170,13 @@ pub fn plan(
     if again == ForgottenThere::Skip && rows.iter().any(|row| row.fate == Fate::Copy) {
         skip_forgotten(&mut rows, from, to, &list_there)?;
     }
+    if lacks_original(&rows, &list_there, &known) {
+        // What was copied and then forgotten here still tells what has changed since.
+        for gone in forgotten(from, list)?.iter().filter(|forgotten| forgotten.at.is_some()) {
+            known.add_original(from.id(), &gone.snapshot);
+        }
+        known.originals.values_mut().for_each(|series| series.sort_by_key(|(time, ..)| *time));
+    }
     Ok(Plan { rows, unreadable_there: list_there.damaged.len(), known })
 }
 
@@ -182,6 +191,22 @@ pub fn check_different(from: RepositoryId, to: RepositoryId) -> Result<(), OpsEr
             from.short()
         ))),
     }
+}
+
+/// Whether something is to be copied of a series that is there, and of whose copies none has its
+/// original any more.
+fn lacks_original(rows: &[Row], list_there: &SnapshotList, known: &Known) -> bool {
+    let there: HashSet<Series> = list_there
+        .snapshots
+        .iter()
+        .flat_map(|snapshot| snapshot.items().iter().map(|item| Series::of(snapshot, item)))
+        .collect();
+    rows.iter().filter(|row| row.fate == Fate::Copy).any(|Row { snapshot, .. }| {
+        let mut items = snapshot.items().iter();
+        items.any(|item| {
+            known.before(snapshot, item).is_none() && there.contains(&Series::of(snapshot, item))
+        })
+    })
 }
 
 fn skip_forgotten(
