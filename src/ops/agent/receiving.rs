@@ -13,7 +13,7 @@ use super::reading::{BATCHES_HELD, HINTS_AHEAD};
 use crate::entry::{EntryPath, Hint, Kind};
 use crate::event::{Counters, Observer, Warning};
 use crate::format::{Item, Stored};
-use crate::ops::backup::{Batch, Before as _, Earlier, Event, Named, Previous};
+use crate::ops::backup::{Batch, Earlier, Event, Named, Previous};
 use crate::ops::error::{Interrupt, OpsError};
 use crate::repo::{ChunkReader, Index, NewData, Repository};
 use crate::source::Selection;
@@ -255,18 +255,18 @@ impl Receiving<'_, '_> {
             }
             Found::Plain { path, entry, hint } => {
                 Counters::add(&counters.entries, 1);
-                let before = self.previous.at(&path)?;
+                let before = self.previous.find(&path);
                 Event::Plain { path, entry, hint, before }
             }
             Found::End { path, entry, hint } => {
                 Counters::add(&counters.entries, 1);
-                let is_new = self.previous.at(&path)?.is_none();
+                let is_new = self.previous.find(&path).is_none();
                 Event::End { path, entry, hint, is_new }
             }
             Found::Kept { path, entry, hint } => {
                 Counters::add(&counters.entries, 1);
                 Counters::add(&counters.bytes, entry.content_len());
-                let before = self.previous.at(&path)?;
+                let before = self.previous.find(&path);
                 let kept = before.filter(|before| {
                     before.stored.entry.content_len() == entry.content_len()
                         && self.previous.has_content(&before.stored.content).unwrap_or(false)

@@ -39,6 +39,22 @@ impl<'r> Previous<'r> {
         Self { reader, walk, head: None, observer }
     }
 
+    /// The entry at `path`, if the snapshot before had one. Paths must ascend from call to call.
+    pub(in crate::ops) fn find(&mut self, path: &EntryPath) -> Option<Earlier> {
+        loop {
+            if self.head.is_none() {
+                self.head = self.advance();
+            }
+            match self.head.as_ref()?.0.cmp(path) {
+                Ordering::Less => self.head = None,
+                Ordering::Equal => {
+                    return self.head.take().map(|(_, stored, hint)| Earlier { stored, hint });
+                }
+                Ordering::Greater => return None,
+            }
+        }
+    }
+
     /// The next entry; none from where the snapshot before cannot be read.
     pub(in crate::ops) fn advance(&mut self) -> Option<(EntryPath, Stored, Option<Hint>)> {
         let (walk, hints) = self.walk.as_mut()?;
@@ -107,19 +123,7 @@ impl Before for Previous<'_> {
     type Entry = Earlier;
 
     fn at(&mut self, path: &EntryPath) -> Result<Option<Earlier>, OpsError> {
-        loop {
-            if self.head.is_none() {
-                self.head = self.advance();
-            }
-            match self.head.as_ref().map(|(head, ..)| head.cmp(path)) {
-                Some(Ordering::Less) => self.head = None,
-                Some(Ordering::Equal) => {
-                    let head = self.head.take();
-                    return Ok(head.map(|(_, stored, hint)| Earlier { stored, hint }));
-                }
-                Some(Ordering::Greater) | None => return Ok(None),
-            }
-        }
+        Ok(self.find(path))
     }
 
     /// Size, time and hints are as they were, or the source tells so; and every chunk is where it

@@ -158,9 +158,10 @@ impl<'a> Original<'a> {
             return Ok(());
         };
         let hint = self.next_hint()?;
-        let before = self.before.at(&path);
+        let before = self.before.find(&path);
         let is_as_before = has_content(&entry)
-            && before.is_some_and(|(old, _)| has_content(&old.entry) && old.content == content);
+            && before
+                .is_some_and(|old| has_content(&old.stored.entry) && old.stored.content == content);
         if has_content(&entry) && !is_as_before {
             self.content = Some(ContentWalk::new(self.reader, &content));
         }
