@@ -9,6 +9,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 packages=(
   docker.io        # the engine
+  iproute2 openssh-client # engines as if on other machines
+  podman runc conmon # Podman behind Docker's interface
   busybox-static   # the image that containers of the tests run
   acl attr         # getfacl and getfattr: second opinions on what was restored
   libcap2-bin      # setcap, for file capabilities
@@ -21,10 +23,17 @@ packages=(
   procps util-linux mount curl ca-certificates
 )
 
-# Scripts of tests/parts, with what they take behind the colon.
-parts=(engine: s3: azurite: webdav:wsgidav webdav:apache sftp:)
+# Scripts of tests/parts, with what they take behind colons.
+parts=(engine host:2 host:3:sid podman s3 azurite webdav:wsgidav webdav:apache sftp)
 
 say() { printf '== %s\n' "$*"; }
+
+# call PART VERB: the script of a part
+call() {
+  local -a words
+  IFS=: read -ra words <<<"$1"
+  bash "tests/parts/${words[0]}.sh" "$2" "${words[@]:1}"
+}
 
 if ((EUID != 0)); then
   # Owners, devices and mounts are part of what is tested.
@@ -61,8 +70,7 @@ down() {
   trap - EXIT INT TERM
   local part
   for part in "${parts[@]}"; do
-    # shellcheck disable=SC2086
-    bash tests/parts/${part/:/.sh down } >/dev/null 2>&1 || true
+    call "$part" down >/dev/null 2>&1 || true
   done
   exit "$code"
 }
@@ -92,10 +100,8 @@ trap down EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 for part in "${parts[@]}"; do
-  # shellcheck disable=SC2086
-  bash tests/parts/${part/:/.sh up }
-  # shellcheck disable=SC2086
-  lines=$(bash tests/parts/${part/:/.sh env })
+  call "$part" up
+  lines=$(call "$part" env)
   eval "$lines"
 done
 bash tests/parts/images.sh up busybox postgres

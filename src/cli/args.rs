@@ -63,8 +63,8 @@ pub(crate) struct GlobalArgs {
     #[arg(conflicts_with_all = ["password_file", "password_command"])]
     pub(crate) key_file: Option<PathBuf>,
 
-    /// Docker host: a context, unix://, tcp:// or a name from the configuration
-    /// [env: DOCKER_HOST, DOCKER_CONTEXT]
+    /// Docker host: ssh://, tcp://, unix://, a docker context, a name that ssh knows or one from
+    /// the configuration [env: DOCKER_HOST, DOCKER_CONTEXT]
     #[arg(short = 'H', long, global = true, value_name = "HOST")]
     #[arg(visible_short_alias = 'c', visible_alias = "context")]
     pub(crate) host: Option<String>,
@@ -279,6 +279,7 @@ mod tests {
             "vault backup",
             "vault backup my-data --host-path --archive-api",
             "vault restore a --as b --target c",
+            "vault restore a --to h --target c",
             "vault restore a --keep-extra",
             "vault dump latest",
             "vault dump latest /x --tar",

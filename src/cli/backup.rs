@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use volume_vault::docker::{Engine, EngineInfo, sweep};
+use volume_vault::docker::{Engine, sweep};
 use volume_vault::entry::{EntryPath, escape};
 use volume_vault::event::Observer;
-use volume_vault::format::{BackupFacts, Item, ItemKind, Method};
+use volume_vault::format::{BackupFacts, HostFacts, Item, ItemKind, Method};
 use volume_vault::ops::backup::{
     BackupOptions, BackupReport, NewItem, VolumePlan, Way, backup, backup_volume, plan_volume,
 };
@@ -21,7 +21,7 @@ use volume_vault::source::{
 };
 
 use super::context::Context;
-use super::engine::{connect, host_facts};
+use super::engine::{connect, host_facts, machine_facts};
 use super::error::{CliError, ExitCode, Kind};
 use super::find::series_name;
 use super::names::SourceName;
@@ -35,7 +35,7 @@ const EXAMPLES: &str = "\
 Examples:
   vault backup my-data                            one volume
   vault backup --all-volumes --except 'cache-*'   all volumes but some
-  vault backup stdin:dump.sql < dump.sql          what another program prints
+  vault -H ssh://host2 backup my-data             a volume of another host
 
 Each source makes a snapshot of its own. Exit code 3 says that something could not be read.";
 
@@ -263,13 +263,13 @@ fn save(
     repo: &Arc<Repository>,
     context: &Context,
 ) -> Result<BackupReport, CliError> {
-    let engine = match &plan {
-        Plan::Volume(engine, _) => Some(engine.info().clone()),
-        _ => None,
+    let host = match &plan {
+        Plan::Volume(engine, _) => host_facts(&context.host, engine.info(), context),
+        Plan::Directory(_) | Plan::Stream(_) => machine_facts(context),
     };
     let options = BackupOptions {
         read_all: args.read_all,
-        ..backup_options(context, engine.as_ref(), &args.tag, level(args, context)?)
+        ..backup_options(context, host, &args.tag, level(args, context)?)
     };
     let progress = Arc::new(Progress::start(&context.output, "backup"));
     let observer: Arc<dyn Observer> = progress.clone();
@@ -303,12 +303,12 @@ fn save(
 /// How a backup of this run is made.
 pub(crate) fn backup_options(
     context: &Context,
-    engine: Option<&EngineInfo>,
+    host: HostFacts,
     tags: &[String],
     level: i32,
 ) -> BackupOptions {
     BackupOptions {
-        host: host_facts(context, engine),
+        host,
         tags: tags.to_vec(),
         level,
         verify: true,

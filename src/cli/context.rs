@@ -1,11 +1,12 @@
 //! Everything a verb needs to know besides its own arguments, resolved once.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use jiff::tz::TimeZone;
 use volume_vault::clock::{Clock, Time};
+use volume_vault::docker::{DockerError, Engine, Environment as DockerEnvironment, Host};
 use volume_vault::store::Access;
 
 use super::args::GlobalArgs;
@@ -25,19 +26,25 @@ const MEMORY_DEFAULT: u64 = 256 << 20;
 const MEMORY_MIN: u64 = 64 << 20;
 
 /// Which Docker Engine is meant; making the connection is the library's business.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct HostSettings {
     /// The name of the `[hosts.NAME]` table it came from: the host of its series.
     pub(crate) name: Option<String>,
-    /// A URL (`unix://`, `tcp://`, `ssh://`) or the name of a docker context; none for the default
-    /// engine.
-    pub(crate) address: Option<String>,
-    /// `DOCKER_CERT_PATH`.
-    pub(crate) cert_path: Option<PathBuf>,
-    /// `DOCKER_TLS_VERIFY`.
-    pub(crate) tls_verify: bool,
-    /// The docker command's own configuration folder: `DOCKER_CONFIG`, else `~/.docker`.
-    pub(crate) docker_config: Option<PathBuf>,
+    /// What a flag or the configuration names: an address, or a name of docker or ssh.
+    pub(crate) explicit: Option<String>,
+    /// Whether the command line names it.
+    pub(crate) by_flag: bool,
+    /// What the environment says.
+    pub(crate) environment: DockerEnvironment,
+}
+
+impl HostSettings {
+    /// The engine that is meant.
+    ///
+    /// Errors: usage, for a name or address that means none.
+    pub(crate) fn resolve(&self) -> Result<Host, DockerError> {
+        Host::resolve(self.explicit.as_deref(), &self.environment)
+    }
 }
 
 /// The resolved settings of one run.
@@ -51,6 +58,8 @@ pub(crate) struct Context {
     pub(crate) configuration: Configuration,
     /// The engine to work against.
     pub(crate) host: HostSettings,
+    /// That engine, once it was reached.
+    pub(crate) engine: OnceLock<Engine>,
     /// Where the cache is; none with `--no-cache`.
     pub(crate) cache_dir: Option<PathBuf>,
     /// Memory for data on its way, in bytes.
@@ -115,6 +124,7 @@ impl Context {
                 !global.no_progress,
             ),
             host: host_settings(global.host.as_deref(), &environment, &configuration),
+            engine: OnceLock::new(),
             places,
             configuration,
             cache_dir: (!global.no_cache).then_some(cache_dir),
@@ -136,6 +146,11 @@ impl Context {
     pub(crate) fn repository(&self) -> Result<Choice, CliError> {
         let flag = self.global.repo.as_deref();
         choose(flag, &self.environment, &self.configuration, &self.places)
+    }
+
+    /// The engine that `text` means, as if `--host` had named it; for `restore --to`.
+    pub(crate) fn host_named(&self, text: &str) -> HostSettings {
+        host_settings(Some(text), &self.environment, &self.configuration)
     }
 
     /// The repository at `url`, as if `--repo` had named it; for `init URL`.
@@ -253,34 +268,38 @@ impl Context {
     }
 }
 
-/// `-H`, then `DOCKER_HOST`, then `DOCKER_CONTEXT` (as the docker command does), then `[defaults]`;
-/// a `[hosts.NAME]` stands for its URL, `local` for the default engine whatever else is set.
+/// `-H`, then `DOCKER_HOST` and `DOCKER_CONTEXT` (as the docker command does), then `[defaults]`. A
+/// `[hosts.NAME]` goes before contexts and names of ssh.
 fn host_settings(
     flag: Option<&str>,
     environment: &Environment,
     configuration: &Configuration,
 ) -> HostSettings {
     let config = &configuration.config;
-    let text = flag
-        .or(environment.docker_host.as_deref())
-        .or(environment.docker_context.as_deref())
-        .or(config.defaults.host.as_deref());
-    let table = text.and_then(|text| config.hosts.get_key_value(text));
-    let address = match (text, table) {
-        (_, Some((_, host))) => Some(host.url.clone()),
-        (None | Some("local"), None) => None,
-        (Some(text), None) => Some(text.to_owned()),
-    };
     let home = environment.home.as_ref();
+    let docker_config = environment.docker_config.clone();
+    let mut docker = DockerEnvironment {
+        docker_host: environment.docker_host.clone(),
+        docker_context: environment.docker_context.clone(),
+        docker_config: docker_config.or_else(|| home.map(|home| home.join(".docker"))),
+        tls_verify: environment.docker_tls_verify,
+        cert_path: environment.docker_cert_path.clone(),
+        home: home.cloned(),
+        ssh_environment: environment.child.clone(),
+    };
+    let from_environment = docker.docker_host.is_some() || docker.docker_context.is_some();
+    let default = config.defaults.host.as_deref().filter(|_| !from_environment);
+    let text = flag.or(default);
+    let table = text.and_then(|text| config.hosts.get_key_value(text));
+    if let Some(folder) = table.and_then(|(_, host)| host.cert_path.clone()) {
+        docker.tls_verify = true;
+        docker.cert_path = Some(folder);
+    }
     HostSettings {
         name: table.map(|(name, _)| name.clone()),
-        address,
-        cert_path: environment.docker_cert_path.clone(),
-        tls_verify: environment.docker_tls_verify,
-        docker_config: environment
-            .docker_config
-            .clone()
-            .or_else(|| home.map(|home| home.join(".docker"))),
+        explicit: table.map(|(_, host)| host.url.as_str()).or(text).map(str::to_owned),
+        by_flag: flag.is_some(),
+        environment: docker,
     }
 }
 
@@ -346,17 +365,32 @@ mod tests {
         let configuration = Configuration { path: Some("/c.toml".into()), config };
         let mut environment = Environment::default();
         let host = |flag, environment: &Environment| {
-            let host = host_settings(flag, environment, &configuration);
-            (host.name, host.address)
+            let settings = host_settings(flag, environment, &configuration);
+            let address = settings.resolve().map_or_else(|e| e.to_string(), |h| h.to_string());
+            (settings.name, address)
         };
         let some = |text: &str| Some(text.to_owned());
-        assert_eq!(host(None, &environment), (some("b"), some("tcp://b")));
+        assert_eq!(host(None, &environment), (some("b"), "tcp://b:2375".to_owned()));
         environment.docker_context = some("ctx");
-        assert_eq!(host(None, &environment), (None, some("ctx")));
+        let (name, error) = host(None, &environment);
+        assert!(name.is_none() && error.contains("no docker context is called `ctx`"), "{error}");
         environment.docker_host = some("unix:///x");
-        assert_eq!(host(None, &environment), (None, some("unix:///x")));
-        assert_eq!(host(Some("b"), &environment), (some("b"), some("tcp://b")));
-        assert_eq!(host(Some("local"), &environment), (None, None));
+        assert_eq!(host(None, &environment), (None, "unix:///x".to_owned()));
+        assert_eq!(host(Some("b"), &environment), (some("b"), "tcp://b:2375".to_owned()));
+        let local = host(Some("local"), &environment);
+        assert_eq!(local, (None, "unix:///var/run/docker.sock".to_owned()));
+    }
+
+    #[test]
+    fn a_configured_host_brings_its_own_certificates() {
+        let text = "[hosts.b]\nurl = 'tcp://b:2376'\ncert_path = 'b'\n[hosts.c]\nurl = 'tcp://c'";
+        let config = Config::parse(text, Path::new("/etc/c.toml")).expect("valid");
+        let configuration = Configuration { path: Some("/etc/c.toml".into()), config };
+        let settings = host_settings(Some("b"), &Environment::default(), &configuration);
+        let folder = settings.environment.cert_path;
+        assert_eq!((settings.environment.tls_verify, folder), (true, Some("/etc/b".into())));
+        let settings = host_settings(Some("c"), &Environment::default(), &configuration);
+        assert!(!settings.environment.tls_verify);
     }
 
     #[test]

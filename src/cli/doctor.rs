@@ -1,16 +1,16 @@
 //! `vault doctor`
 
-use std::collections::BTreeMap;
+mod host;
+
 use std::path::Path;
 
 use serde_json::json;
-use volume_vault::docker::{Engine, EngineInfo, VolumeInfo, sweep};
+use volume_vault::docker::{Engine, EngineInfo};
 use volume_vault::repo::{Repository, Secret, SnapshotList, list_slots};
 use volume_vault::store::{Location, probe};
 
 use super::context::Context;
 use super::disk::Disk;
-use super::engine::connect;
 use super::error::{CliError, ExitCode, Kind};
 use super::open::{open_store, open_with, to_secret};
 use super::output::{Align, Table, document, size};
@@ -18,11 +18,9 @@ use super::repository::Choice;
 
 const EXAMPLES: &str = "\
 Examples:
-  vault doctor             engine, repository, key, places and limits
-  vault doctor --json      the same for a bug report; it holds no secret";
-
-/// The first engine whose interface for files has no known hole.
-const ENGINE_SOUND: [u64; 3] = [29, 5, 1];
+  vault doctor               engine, repository, key, places and limits
+  vault doctor -H ssh://h2   the same with another Docker host: what works there
+  vault doctor --json        the same for a bug report; it holds no secret";
 
 /// Clocks that differ by more seconds than this are a warning; stores refuse at 900.
 const CLOCKS_APART_MAX: u64 = 120;
@@ -113,113 +111,6 @@ impl Report {
             None => "none".to_owned(),
         };
         self.add("configuration", State::Ok, text);
-    }
-
-    fn engine(&mut self, context: &Context) -> Option<Engine> {
-        let engine = match connect(context) {
-            Ok(engine) => engine,
-            Err(error) => {
-                // Directories can be saved without one.
-                self.error("engine", State::Warn, &error);
-                self.add("volumes", State::Warn, "not looked at: there is no engine");
-                return None;
-            }
-        };
-        let info = engine.info();
-        let name = if info.podman { "podman" } else { "docker" };
-        self.add(
-            "engine",
-            State::Ok,
-            format!(
-                "{name} {} (API {}) on `{}`, {}/{}, at {}",
-                info.version,
-                info.api_version,
-                info.name,
-                info.os,
-                info.arch,
-                engine.host()
-            ),
-        );
-        for (on, text) in [
-            (info.user_namespaces, "containers see other owners than the disk has (userns-remap)"),
-            (info.rootless, "it runs rootless"),
-        ] {
-            if on {
-                self.add("engine", State::Ok, text);
-            }
-        }
-        self.volumes(&engine);
-        self.helpers(context, &engine);
-        Some(engine)
-    }
-
-    /// How a plain volume would be read, and what is known against that way.
-    fn volumes(&mut self, engine: &Engine) {
-        let info = engine.info();
-        let plain = VolumeInfo {
-            name: "any".to_owned(),
-            driver: "local".to_owned(),
-            options: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            scope: "local".to_owned(),
-            mountpoint: format!("{}/volumes", info.root_dir),
-            created: None,
-        };
-        match engine.host_path(&plain) {
-            Ok(path) => {
-                let text = format!("plain local volumes are read in place, in {}", path.display());
-                self.add("volumes", State::Ok, text);
-            }
-            Err(why) => {
-                let text = format!("volumes are read through the engine: {why}");
-                self.add("volumes", State::Warn, text);
-                self.advise("such a backup cannot prove that it is complete, and ends with exit 3");
-            }
-        }
-        match engine.volumes() {
-            Ok(list) => {
-                self.add("volumes", State::Ok, format!("{} there", list.volumes.len()));
-                for warning in list.warnings {
-                    self.add("volumes", State::Warn, warning);
-                }
-            }
-            Err(error) => self.error("volumes", State::Fail, &error.into()),
-        }
-        if !info.podman && is_older(&info.version, ENGINE_SOUND) {
-            self.add(
-                "engine",
-                State::Warn,
-                "older than 29.5.1: CVE-2026-41567, CVE-2026-41568 and CVE-2026-42306 in its \
-                 interface for files",
-            );
-            self.advise(
-                "restores through the engine send no compressed data and use an image of their \
-                 own, which keeps clear of the first; update the engine for the others",
-            );
-        }
-    }
-
-    fn helpers(&mut self, context: &Context, engine: &Engine) {
-        if context.dry_run {
-            self.add("helpers", State::Ok, "not swept: dry run");
-            return;
-        }
-        let swept = match sweep(engine, context.clock) {
-            Ok(swept) => swept,
-            Err(error) => return self.error("helpers", State::Warn, &error.into()),
-        };
-        let text = format!(
-            "{} containers left behind were removed, {} are in use",
-            swept.removed.len(),
-            swept.kept.len()
-        );
-        self.add("helpers", State::Ok, text);
-        for (container, error) in swept.failed {
-            let why = CliError::from(error).one_line();
-            let text = format!("container {} stays behind: {why}", container.name);
-            self.add("helpers", State::Warn, text);
-            self.advise("remove it with `docker rm`");
-        }
     }
 
     fn repository(&mut self, context: &Context, engine: Option<&EngineInfo>) {
@@ -430,34 +321,4 @@ fn look(context: &Context, choice: &Choice) -> Result<Looked, CliError> {
             .map(|list| (list.snapshots.len(), list.damaged.len()))
             .map_err(CliError::from),
     })
-}
-
-/// Whether a version is older than another; one that is no version is not.
-fn is_older(version: &str, than: [u64; 3]) -> bool {
-    let numbers = version.split(['.', '-', '+', '~']).map(str::parse::<u64>);
-    let mut numbers = numbers.map_while(Result::ok);
-    let Some(major) = numbers.next() else { return false };
-    let rest = [numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)];
-    [major, rest[0], rest[1]] < than
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_compared_by_number() {
-        for (version, older) in [
-            ("20.10.24", true),
-            ("20.10.24+dfsg1", true),
-            ("29.5.0", true),
-            ("29.5.1", false),
-            ("29.10.0", false),
-            ("30", false),
-            ("dev", false),
-            ("", false),
-        ] {
-            assert_eq!(is_older(version, ENGINE_SOUND), older, "{version}");
-        }
-    }
 }

@@ -2,12 +2,13 @@
 //!
 //! Only this floor advises. Exit codes and kind names are stable interface (`docs/exit-codes.md`).
 
+mod docker;
+
 use std::error::Error;
 use std::fmt;
 use std::io::ErrorKind;
 
 use volume_vault::config::ConfigError;
-use volume_vault::docker::DockerError;
 use volume_vault::format::{FormatError, SlotError};
 use volume_vault::ops::OpsError;
 use volume_vault::ops::agent::LinkError;
@@ -435,28 +436,6 @@ impl From<OpsError> for CliError {
                 Self::wrap(Kind::Unreachable, error)
             }
             OpsError::Io { .. } | OpsError::Agent { .. } => Self::wrap(Kind::Failed, error),
-        }
-    }
-}
-
-impl From<DockerError> for CliError {
-    fn from(error: DockerError) -> Self {
-        match &error {
-            DockerError::NoEngine { .. } => Self::wrap(Kind::Unreachable, error)
-                .hint("start it (`systemctl start docker`), or name another with `--host`"),
-            DockerError::Permission { .. } => Self::wrap(Kind::Unreachable, error)
-                .hint("run as root, or as a member of the group that owns the socket"),
-            DockerError::NoContext { .. }
-            | DockerError::Config { .. }
-            | DockerError::Unsupported(_) => Self::wrap(Kind::Usage, error),
-            DockerError::NotFound { .. } => Self::wrap(Kind::NotFound, error),
-            DockerError::Exists { .. } | DockerError::InUse { .. } => {
-                Self::wrap(Kind::Refused, error)
-            }
-            DockerError::Interrupted { .. } => {
-                Self::wrap(Kind::Unreachable, error).hint("nothing was acknowledged; run it again")
-            }
-            DockerError::Engine { .. } | DockerError::Input(_) => Self::wrap(Kind::Failed, error),
         }
     }
 }

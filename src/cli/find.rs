@@ -6,18 +6,9 @@ use volume_vault::ops::Series;
 use volume_vault::repo::{Snapshot, SnapshotList};
 
 use super::context::Context;
+use super::engine::{host_name, machine_host};
 use super::error::{CliError, Kind};
 use super::names::{Selector, SnapshotName, SourceName};
-
-/// The name of the host that is meant where a name gives none.
-pub(crate) fn host_name(context: &Context) -> String {
-    context.host.name.clone().unwrap_or_else(machine_name)
-}
-
-/// The name of this machine, as the kernel knows it.
-pub(crate) fn machine_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
 
 /// The kind and name under which a source's series runs.
 pub(crate) fn series_name(source: &SourceName) -> (ItemKind, String) {
@@ -115,13 +106,17 @@ fn series_of(
         .collect();
     found.sort();
     found.dedup();
-    let here = host_name(context);
-    if let Some(at) = found.iter().position(|series| series.host == here) {
-        return Ok(Some(found.swap_remove(at)));
+    if found.len() <= 1 {
+        return Ok(found.pop());
     }
-    match found.len() {
-        0 | 1 => Ok(found.pop()),
-        _ => {
+    // An engine that does not answer must not keep anybody from what it once saved.
+    let here = match kind {
+        ItemKind::Volume => host_name(context).ok(),
+        ItemKind::Directory | ItemKind::Stream => Some(machine_host(context)),
+    };
+    match found.iter().position(|series| Some(&series.host) == here.as_ref()) {
+        Some(at) => Ok(Some(found.swap_remove(at))),
+        None => {
             let hosts: Vec<_> = found.iter().map(|series| series.host.as_str()).collect();
             let message = format!("`{source}` was saved on several hosts: {}", hosts.join(", "));
             Err(CliError::new(Kind::Ambiguous, message)

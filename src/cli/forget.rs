@@ -18,8 +18,9 @@ use volume_vault::repo::SnapshotList;
 
 use self::table::{plan_json, plan_table, series_text};
 use super::context::Context;
+use super::engine::host_name;
 use super::error::{CliError, ExitCode, Kind};
-use super::find::{find_snapshot, host_name, series_name};
+use super::find::{find_snapshot, series_name};
 use super::look::{Looking, warn_of_forged};
 use super::names::{Selector, SourceName, parse_duration};
 use super::output::{count, document, escape_text, size};
@@ -217,7 +218,7 @@ fn filter(
     let host = match args.from.as_deref() {
         Some("*") => None,
         Some(host) => Some(host.to_owned()),
-        None => Some(host_name(context)),
+        None => Some(host_name(context)?),
     };
     let filter = SeriesFilter {
         sources: sources.iter().map(series_name).collect(),

@@ -24,10 +24,10 @@ use volume_vault::sink::{DirectoryOptions, SinkError, TarWriterOptions};
 use volume_vault::source::Selection;
 
 use super::backup::{LEVEL_DEFAULT, backup_options};
-use super::context::Context;
-use super::engine::connect;
+use super::context::{Context, HostSettings};
+use super::engine::{connect, connect_to, host_facts, host_name};
 use super::error::{CliError, ExitCode, Kind};
-use super::find::{find, host_name};
+use super::find::find;
 use super::open::open;
 use super::output::{Progress, count, document, rate, short_duration, size, time};
 
@@ -38,7 +38,7 @@ const EXAMPLES: &str = "\
 Examples:
   vault restore my-data --as my-data-2          the latest snapshot into a new volume
   vault restore my-data@2d --into-existing      make the volume what it was two days ago
-  vault restore 1a2b3c4d --target ./look        one snapshot into a folder
+  vault restore --to host2 --yes                all of a lost host onto another one
 
 An existing volume is never touched without --into-existing, and its state is saved first.
 Without SNAPSHOT the latest of every series of one host is restored.";
@@ -55,6 +55,10 @@ pub(crate) struct RestoreArgs {
     /// Restore what this host saved
     #[arg(long, value_name = "HOST")]
     pub(crate) from: Option<String>,
+
+    /// Restore into volumes of this Docker host instead of the one of --host
+    #[arg(long, value_name = "HOST", conflicts_with_all = ["target", "tar"])]
+    pub(crate) to: Option<String>,
 
     /// Name of the volume to restore into; the one it was saved from if left out
     #[arg(long = "as", value_name = "NAME")]
@@ -259,7 +263,8 @@ fn latest_of_host<'l>(
         .flat_map(|snapshot| snapshot.items().iter().map(|item| Series::of(snapshot, item)))
         .collect();
     let hosts: BTreeSet<&str> = all.iter().map(|series| series.host.as_str()).collect();
-    let here = host_name(context);
+    // Asked only where it matters: a lost host is restored without it.
+    let here = if from.is_none() && hosts.len() > 1 { host_name(context).ok() } else { None };
     let host = match from {
         Some(host) if hosts.contains(host) => host.to_owned(),
         Some(host) => {
@@ -267,7 +272,9 @@ fn latest_of_host<'l>(
             let message = format!("the repository has no snapshot of host `{host}`");
             return Err(CliError::new(Kind::NotFound, message).hint_if(did_you_mean(&near)));
         }
-        None if hosts.contains(&*here) => here,
+        None if here.as_deref().is_some_and(|here| hosts.contains(here)) => {
+            here.unwrap_or_default()
+        }
         None => match Vec::from_iter(&hosts)[..] {
             [only] => (*only).to_owned(),
             [] => return Err(CliError::new(Kind::NotFound, "the repository has no snapshot")),
@@ -301,7 +308,7 @@ fn plan<'l>(
         } else if item.kind == ItemKind::Volume || args.name.is_some() {
             let engine = match &engine {
                 Some(engine) => engine,
-                None => engine.insert(connect(context)?),
+                None => engine.insert(target_engine(args, context)?),
             };
             let name = args.name.as_deref().unwrap_or(&item.name);
             let planned = plan_volume_restore(
@@ -332,6 +339,27 @@ fn plan<'l>(
         plans.push(Plan { snapshot, item, target });
     }
     Ok(plans)
+}
+
+/// The host that volumes are restored on.
+fn target_host(args: &RestoreArgs, context: &Context) -> HostSettings {
+    args.to.as_ref().map_or_else(|| context.host.clone(), |to| context.host_named(to))
+}
+
+/// The engine that volumes are restored on.
+///
+/// Errors: unreachable, usage; refused, if what is asked for needs the place of its volumes.
+fn target_engine(args: &RestoreArgs, context: &Context) -> Result<Engine, CliError> {
+    let engine = match &args.to {
+        Some(_) => connect_to(&target_host(args, context), context)?,
+        None => connect(context)?,
+    };
+    if args.verify && !engine.info().local {
+        let message = format!("volumes on {} cannot be read back in place", engine.host());
+        return Err(CliError::new(Kind::Refused, message)
+            .hint("leave out `--verify`, or run vault on that machine"));
+    }
+    Ok(engine)
 }
 
 /// The folder of an item among several. Its name was given on another machine.
@@ -391,7 +419,8 @@ fn bring_back(
         }
         Target::Tar(path) => write_tar(&run, plan.item, path, context),
         Target::Volume(engine, volume) => {
-            let options = backup_options(context, Some(engine.info()), &[], LEVEL_DEFAULT);
+            let host = host_facts(&target_host(args, context), engine.info(), context);
+            let options = backup_options(context, host, &[], LEVEL_DEFAULT);
             let existing = existing(args);
             restore_volume(repo, engine, volume, existing, id, plan.item, &run, &options)
                 .map(|(report, saved)| {

@@ -62,8 +62,10 @@ pub struct Repository {
 /// A `[hosts.NAME]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Host {
-    /// Where its Docker Engine listens.
+    /// Where its Docker Engine listens, or another name that `--host` takes.
     pub url: String,
+    /// The folder with `ca.pem`, `cert.pem` and `key.pem`: TLS is spoken with it.
+    pub cert_path: Option<PathBuf>,
 }
 
 /// The `[defaults]` table: what holds where the command line says nothing. Texts are in the form

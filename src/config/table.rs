@@ -31,7 +31,7 @@ fn config(root: Table, base: &Path) -> Result<Config, String> {
             }
             "hosts" => {
                 for (name, table) in named_tables("hosts", value)? {
-                    let host = host(&name, table)?;
+                    let host = host(&name, table, base)?;
                     let _ = config.hosts.insert(name, host);
                 }
             }
@@ -64,11 +64,22 @@ fn repository(name: &str, table: Value, base: &Path) -> Result<Repository, Strin
     Ok(Repository { url, key_file, password_file, default })
 }
 
-fn host(name: &str, table: Value) -> Result<Host, String> {
+fn host(name: &str, table: Value, base: &Path) -> Result<Host, String> {
     let mut keys = Keys::new(format!("hosts.{name}"), table)?;
     let url = keys.required_text("url")?;
+    let cert_path = keys.path("cert_path", base)?;
     keys.finish()?;
-    Ok(Host { url })
+    if matches!(name, "local" | "default") {
+        return Err(format!("`[hosts.{name}]`: `{name}` is the engine of this machine"));
+    }
+    if cert_path.is_some() && url.contains("://") && !url.starts_with("tcp://") {
+        return Err(keys_of_tcp(name));
+    }
+    Ok(Host { url, cert_path })
+}
+
+fn keys_of_tcp(name: &str) -> String {
+    format!("`cert_path` in `[hosts.{name}]` is for a `url` of tcp://")
 }
 
 fn defaults(mut keys: Keys, base: &Path) -> Result<Defaults, String> {
@@ -190,6 +201,7 @@ mod tests {
             "[repository.local]\nurl = '/srv/backup'\nkey_file = 'keys/a.key'\ndefault = true\n\
              [repository.cloud]\nurl = 's3://b/p'\npassword_file = '/run/secrets/p'\n\
              [hosts.host2]\nurl = 'ssh://root@host2'\n\
+             [hosts.host3]\nurl = 'tcp://host3:2376'\ncert_path = 'certs/host3'\n\
              [defaults]\nhost = 'host2'\nmemory = '128MiB'\ncache_dir = '/c'\ncompression = '3'\n",
         )
         .expect("a valid file");
@@ -199,6 +211,8 @@ mod tests {
         let cloud = &config.repositories["cloud"];
         assert_eq!(cloud.password_file.as_deref(), Some(Path::new("/run/secrets/p")));
         assert_eq!(config.hosts["host2"].url, "ssh://root@host2");
+        let certificates = config.hosts["host3"].cert_path.as_deref();
+        assert_eq!(certificates, Some(Path::new("/etc/vault/certs/host3")));
         assert_eq!(config.defaults.memory.as_deref(), Some("128MiB"));
     }
 
@@ -212,7 +226,10 @@ mod tests {
                 "unknown key `urk` in `[repository.a]`; did you mean `url`?",
             ),
             ("[repository.a]\ndefault=true", "`url` in `[repository.a]` is missing"),
-            ("[hosts.a]\nurl='x'\nport=1", "unknown key `port` in `[hosts.a]`; known are url"),
+            (
+                "[hosts.a]\nurl='x'\nport=1",
+                "unknown key `port` in `[hosts.a]`; known are url, cert_path",
+            ),
             ("[defaults]\nmem='1'", "did you mean `memory`?"),
         ] {
             let error = read(text).expect_err(text);
@@ -237,6 +254,8 @@ mod tests {
             "[repository.a]\nurl = ''",
             "[repository.a]\nurl = 'x'\ndefault = 'yes'",
             "[repository.'a b']\nurl = 'x'",
+            "[hosts.local]\nurl = 'tcp://h'",
+            "[hosts.a]\nurl = 'ssh://h'\ncert_path = 'c'",
             "[[repository.a]]\nurl = 'x'",
             "defaults = true",
             "[repository.a]\nurl='x'\ndefault=true\n[repository.b]\nurl='y'\ndefault=true",

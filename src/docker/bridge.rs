@@ -5,7 +5,7 @@
 //! broken, never as complete.
 
 use std::io::{self, Read};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bollard::errors::Error;
@@ -115,8 +115,28 @@ pub(super) fn drain<T>(
     action: &str,
     answers: impl Stream<Item = Result<T, Error>>,
 ) -> Result<(), DockerError> {
-    let ended = engine.call(answers.try_for_each(|_| future::ready(Ok(()))));
-    ended.map_err(|e| engine.error(e, action))
+    let answers = pin!(answers.try_for_each(|_| future::ready(Ok(()))));
+    match engine.runtime().block_on(while_moving(engine, IDLE_MAX, answers)) {
+        Some(ended) => ended.map_err(|e| engine.error(e, action)),
+        None => Err(stands_still(action, IDLE_MAX)),
+    }
+}
+
+/// Waits for `call` as long as anything moves between us and the engine; none if nothing did for
+/// `idle_max`.
+async fn while_moving<T>(
+    engine: &Engine,
+    idle_max: Duration,
+    mut call: impl Future<Output = T> + Unpin,
+) -> Option<T> {
+    loop {
+        let before = engine.moved();
+        match timeout(idle_max, &mut call).await {
+            Ok(result) => return Some(result),
+            Err(_) if engine.moved() != before => {}
+            Err(_) => return None,
+        }
+    }
 }
 
 enum Piece {
@@ -186,15 +206,16 @@ impl Outgoing {
             return Err(lost("it had failed before".into()));
         };
         let idle_max = self.idle_max;
-        match self.engine.runtime().block_on(async { timeout(idle_max, &mut *call).await }) {
-            Ok(ended) => {
+        let waiting = while_moving(&self.engine, idle_max, call);
+        match self.engine.runtime().block_on(waiting) {
+            Some(ended) => {
                 self.call = None;
                 match ended {
                     Ok(result) => result.map_err(|e| self.engine.error(e, &self.action)),
                     Err(error) => Err(lost(error.to_string())),
                 }
             }
-            Err(_) => Err(stands_still(&self.action, idle_max)),
+            None => Err(stands_still(&self.action, idle_max)),
         }
     }
 }

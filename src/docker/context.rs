@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::digest::sha256_hex;
 use super::error::DockerError;
+use super::host::Certificates;
 
 /// Most bytes read of one file of the docker command.
 const FILE_LEN_MAX: u64 = 1 << 20;
@@ -24,8 +25,8 @@ const LISTED_MAX: usize = 100;
 pub(super) struct Endpoint {
     /// Its address, as written.
     pub(super) host: String,
-    /// Whether it is to be reached over TLS.
-    pub(super) tls: bool,
+    /// What TLS needs, if it is to be spoken.
+    pub(super) certificates: Option<Certificates>,
 }
 
 #[derive(Deserialize)]
@@ -76,12 +77,21 @@ pub(super) fn find(folder: &Path, name: &str) -> Result<Endpoint, DockerError> {
     }
     let endpoint = meta.endpoints.docker.filter(|endpoint| !endpoint.host.is_empty());
     let endpoint = endpoint.ok_or_else(|| damaged("it names no docker engine"))?;
-    let certificates = folder.join("contexts/tls").join(digest).join("docker").exists();
-    Ok(Endpoint { host: endpoint.host, tls: endpoint.skip_tls_verify || certificates })
+    let folder = folder.join("contexts/tls").join(digest).join("docker");
+    let tls = endpoint.skip_tls_verify || folder.exists();
+    let verify = !endpoint.skip_tls_verify;
+    let certificates = tls.then_some(Certificates { folder, verify });
+    Ok(Endpoint { host: endpoint.host, certificates })
+}
+
+/// Whether a context is called `name`; also one whose description cannot be used.
+pub(super) fn exists(folder: &Path, name: &str) -> bool {
+    let digest = sha256_hex(name.as_bytes());
+    folder.join("contexts/meta").join(digest).join("meta.json").exists()
 }
 
 /// The names of all contexts that can be read, sorted, for a message.
-fn known(folder: &Path) -> Vec<String> {
+pub(super) fn known(folder: &Path) -> Vec<String> {
     let mut names = vec!["default".to_owned()];
     for entry in fs::read_dir(folder.join("contexts/meta")).into_iter().flatten().flatten() {
         if let Ok(Some(meta)) = read_json::<Meta>(&entry.path().join("meta.json")) {

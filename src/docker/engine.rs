@@ -6,7 +6,6 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +13,17 @@ use bollard::Docker;
 use bollard::models::{SystemInfo, SystemVersion};
 use tokio::runtime::{Builder, Runtime};
 
+use super::dial::Dialer;
 use super::error::DockerError;
-use super::host::{Address, Host};
+use super::host::Host;
 use super::run::RunId;
 
-/// How long an answer may take that needs no work to speak of.
+/// How long it may take until an answer begins that needs no work to speak of; with ssh, a login
+/// comes before.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a call may take that moves data; a stream that stands still is noticed much earlier.
-const BULK_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Calls that move data take as long as they take; who waits for them notices when nothing moves.
+const BULK_TIMEOUT: Duration = Duration::MAX;
 
 /// The oldest API with everything this module needs: Engine 20.10.
 const API_MIN: ApiVersion = ApiVersion(1, 41);
@@ -68,6 +69,7 @@ pub struct Engine {
 struct Inner {
     control: Docker,
     bulk: Docker,
+    dialer: Dialing,
     runtime: Background,
     host: Host,
     info: EngineInfo,
@@ -77,10 +79,10 @@ struct Inner {
 impl Engine {
     /// Connects to the engine at `host` and agrees on a version with it.
     ///
-    /// Errors: [`DockerError::NoEngine`], [`DockerError::Permission`], and
-    /// [`DockerError::Unsupported`] if there is no version both sides speak.
+    /// Errors: [`DockerError::NoEngine`], [`DockerError::Permission`], [`DockerError::Ssh`],
+    /// [`DockerError::Tls`], [`DockerError::Certificate`], and [`DockerError::Unsupported`] if
+    /// there is no version both sides speak.
     pub fn connect(host: &Host) -> Result<Self, DockerError> {
-        reach(host)?;
         let failed = |e: io::Error| DockerError::Engine {
             action: "prepare to call the docker engine".into(),
             message: e.to_string(),
@@ -88,7 +90,8 @@ impl Engine {
         let run = RunId::current().map_err(failed)?;
         let runtime = Background::start().map_err(failed)?;
         let of = |e| DockerError::of(e, host, "ask the docker engine for its version");
-        let bare = client(host).map_err(of)?;
+        let dialer = Dialing(Dialer::new(host)?);
+        let bare = dialer.0.client(CONTROL_TIMEOUT).map_err(of)?;
         let version = runtime.wait(bare.version()).map_err(of)?;
         let spoken = negotiate(host, &version)?;
         let control = with_version(bare, spoken);
@@ -97,7 +100,7 @@ impl Engine {
             .wait(control.info())
             .map_err(|e| DockerError::of(e, host, "ask the docker engine about itself"))?;
         let info = describe(host, spoken, version, system);
-        let inner = Inner { control, bulk, runtime, host: host.clone(), info, run };
+        let inner = Inner { control, bulk, dialer, runtime, host: host.clone(), info, run };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -128,6 +131,11 @@ impl Engine {
         self.inner.runtime.get()
     }
 
+    /// How many bytes moved between this program and the engine so far.
+    pub(super) fn moved(&self) -> u64 {
+        self.inner.dialer.0.moved()
+    }
+
     /// Which run of the program this is.
     pub(super) fn run(&self) -> &RunId {
         &self.inner.run
@@ -147,6 +155,15 @@ impl Engine {
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Engine({})", self.inner.host)
+    }
+}
+
+/// A dialer whose connections end with this: the runtime ends without waiting for who holds them.
+struct Dialing(Dialer);
+
+impl Drop for Dialing {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
@@ -176,27 +193,6 @@ impl Drop for Background {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
-        }
-    }
-}
-
-/// Tries the socket first: bollard reports a missing permission as a missing file.
-fn reach(host: &Host) -> Result<(), DockerError> {
-    match &host.address {
-        Address::Unix(path) => {
-            UnixStream::connect(path).map(drop).map_err(|e| DockerError::unreachable(host, &e))
-        }
-        Address::Tcp(_) => Ok(()),
-    }
-}
-
-fn client(host: &Host) -> Result<Docker, bollard::errors::Error> {
-    let timeout = CONTROL_TIMEOUT.as_secs();
-    let ignored = bollard::API_DEFAULT_VERSION;
-    match &host.address {
-        Address::Unix(path) => Docker::connect_with_unix(&path.to_string_lossy(), timeout, ignored),
-        Address::Tcp(address) => {
-            Docker::connect_with_http(&format!("tcp://{address}"), timeout, ignored)
         }
     }
 }

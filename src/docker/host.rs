@@ -3,17 +3,18 @@
 //! The environment is handed in; only the cli reads it. What is named but cannot be used is an
 //! error, never a reason to take the next choice: that could be another machine's engine.
 
+mod address;
+mod ssh_names;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use self::address::DEFAULT_SOCKET;
+pub use self::address::{Address, Certificates, SshPlace};
 use super::context;
 use super::error::DockerError;
-
-/// Where the engine listens unless told otherwise.
-const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
-
-/// The port of an engine without TLS.
-const TCP_PORT: u16 = 2375;
 
 /// What the environment says about the engine. Empty texts count as unset.
 #[derive(Debug, Clone, Default)]
@@ -26,17 +27,12 @@ pub struct Environment {
     pub docker_config: Option<PathBuf>,
     /// Whether `DOCKER_TLS_VERIFY` is set and not empty.
     pub tls_verify: bool,
-    /// `DOCKER_CERT_PATH`; for TLS, which this version does not speak.
+    /// `DOCKER_CERT_PATH`: the folder with what TLS needs; docker's own folder if none.
     pub cert_path: Option<PathBuf>,
-}
-
-/// How an engine is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// A unix socket of this machine, by absolute path.
-    Unix(PathBuf),
-    /// TCP without TLS, as `host:port`.
-    Tcp(String),
+    /// `HOME`, below which ssh has its configuration.
+    pub home: Option<PathBuf>,
+    /// The variables that an `ssh` gets to see.
+    pub ssh_environment: BTreeMap<OsString, OsString>,
 }
 
 /// Why an engine was chosen.
@@ -48,6 +44,8 @@ pub enum Choice {
     DockerHost,
     /// By the context of this name.
     Context(String),
+    /// By a name of ssh's configuration.
+    SshName(String),
     /// Because nothing else was said.
     Default,
 }
@@ -59,29 +57,34 @@ pub struct Host {
     pub address: Address,
     /// What named it.
     pub choice: Choice,
+    /// The variables that an `ssh` gets to see.
+    pub(super) ssh_environment: BTreeMap<OsString, OsString>,
 }
 
 impl Host {
-    /// Finds out which engine is meant: `explicit` (an address or the name of a context), else
-    /// `DOCKER_HOST`, else `DOCKER_CONTEXT`, else docker's current context, else the default
-    /// socket.
+    /// Finds out which engine is meant: `explicit` (an address, `local`, the name of a context or
+    /// one of ssh's configuration), else `DOCKER_HOST`, else `DOCKER_CONTEXT`, else docker's
+    /// current context, else the default socket. `local` is the default socket whatever else is
+    /// set.
     ///
-    /// Errors: [`DockerError::NoContext`], [`DockerError::Config`] if docker's configuration cannot
-    /// be read, [`DockerError::Unsupported`] for ssh, TLS and addresses of other kinds.
+    /// Errors: [`DockerError::NoHost`], [`DockerError::NoContext`], [`DockerError::Config`] if
+    /// docker's configuration cannot be read, [`DockerError::Unsupported`] for what is no address.
     /// Source: the docker command, `cli/command/cli.go`.
     pub fn resolve(explicit: Option<&str>, env: &Environment) -> Result<Self, DockerError> {
         let set = |value: &Option<String>| value.clone().filter(|text| !text.is_empty());
         let explicit = explicit.filter(|text| !text.is_empty());
-        if let Some(given) = explicit {
-            if is_address(given) {
-                return Self::at(given, env.tls_verify, Choice::Explicit);
+        match explicit {
+            Some("local") => return Ok(Self::default_socket(env)),
+            Some("default") | None => {}
+            Some(given) if is_address(given) => {
+                let address = Address::parse(given, certificates(env))?;
+                return Ok(Self::at(address, Choice::Explicit, env));
             }
-            if given != "default" {
-                return Self::of_context(given, env);
-            }
+            Some(given) => return Self::named(given, env),
         }
         if let Some(given) = set(&env.docker_host) {
-            return Self::at(&given, env.tls_verify, Choice::DockerHost);
+            let address = Address::parse(&given, certificates(env))?;
+            return Ok(Self::at(address, Choice::DockerHost, env));
         }
         let mut context = set(&env.docker_context);
         if let (None, None, Some(folder)) = (&context, explicit, &env.docker_config) {
@@ -89,16 +92,14 @@ impl Host {
         }
         match context.filter(|name| explicit.is_none() && name != "default") {
             Some(name) => Self::of_context(&name, env),
-            None => {
-                Ok(Self { address: Address::Unix(DEFAULT_SOCKET.into()), choice: Choice::Default })
-            }
+            None => Ok(Self::default_socket(env)),
         }
     }
 
     /// The engine at a unix socket of this machine.
     #[must_use]
     pub fn unix(path: impl Into<PathBuf>) -> Self {
-        Self { address: Address::Unix(path.into()), choice: Choice::Explicit }
+        Self::at(Address::Unix(path.into()), Choice::Explicit, &Environment::default())
     }
 
     /// Whether the engine is reached through a unix socket.
@@ -107,38 +108,43 @@ impl Host {
         matches!(self.address, Address::Unix(_))
     }
 
+    fn default_socket(env: &Environment) -> Self {
+        Self::at(Address::Unix(DEFAULT_SOCKET.into()), Choice::Default, env)
+    }
+
+    /// A context goes before a name of ssh's configuration, as it says more.
+    fn named(name: &str, env: &Environment) -> Result<Self, DockerError> {
+        let folder = env.docker_config.as_deref().unwrap_or(Path::new(""));
+        if context::exists(folder, name) {
+            return Self::of_context(name, env);
+        }
+        let ssh_names = ssh_names::all(env.home.as_deref());
+        if ssh_names.contains(name) {
+            let address = Address::Ssh(SshPlace::named(name));
+            return Ok(Self::at(address, Choice::SshName(name.to_owned()), env));
+        }
+        Err(DockerError::NoHost {
+            name: name.to_owned(),
+            contexts: context::known(folder),
+            ssh_names: ssh_names.into_iter().collect(),
+        })
+    }
+
     fn of_context(name: &str, env: &Environment) -> Result<Self, DockerError> {
         let folder = env.docker_config.as_deref().unwrap_or(Path::new(""));
         let endpoint = context::find(folder, name)?;
-        Self::at(&endpoint.host, endpoint.tls, Choice::Context(name.to_owned()))
+        let address = Address::parse(&endpoint.host, endpoint.certificates)?;
+        Ok(Self::at(address, Choice::Context(name.to_owned()), env))
     }
 
-    fn at(given: &str, tls: bool, choice: Choice) -> Result<Self, DockerError> {
-        let later = |what: &str| {
-            Err(DockerError::Unsupported(format!(
-                "docker host `{given}`: {what} is not supported yet, only unix:// and plain tcp://"
-            )))
-        };
-        let address = match given.split_once("://") {
-            Some(("unix", path)) => unix_address(given, path)?,
-            None if given.starts_with('/') => unix_address(given, given)?,
-            Some(("tcp", _)) | None if tls => return later("tcp with TLS"),
-            Some(("tcp", rest)) => tcp_address(given, rest)?,
-            None => tcp_address(given, given)?,
-            Some(("ssh", _)) => return later("ssh"),
-            Some(("https", _)) => return later("TLS"),
-            Some((scheme, _)) => return later(&format!("`{scheme}`")),
-        };
-        Ok(Self { address, choice })
+    fn at(address: Address, choice: Choice, env: &Environment) -> Self {
+        Self { address, choice, ssh_environment: env.ssh_environment.clone() }
     }
 }
 
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.address {
-            Address::Unix(path) => write!(f, "unix://{}", path.display()),
-            Address::Tcp(address) => write!(f, "tcp://{address}"),
-        }
+        self.address.fmt(f)
     }
 }
 
@@ -147,32 +153,10 @@ fn is_address(given: &str) -> bool {
     given.contains([':', '/'])
 }
 
-fn unix_address(given: &str, path: &str) -> Result<Address, DockerError> {
-    let path = if path.is_empty() { DEFAULT_SOCKET } else { path };
-    if !path.starts_with('/') {
-        return Err(malformed(given, "the path of a socket must be absolute"));
-    }
-    Ok(Address::Unix(path.into()))
-}
-
-fn tcp_address(given: &str, rest: &str) -> Result<Address, DockerError> {
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let known = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
-    if rest.is_empty() || !rest.chars().all(known) {
-        return Err(malformed(given, "it must be a host and a port"));
-    }
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
-        _ => (rest, Some(TCP_PORT)),
-    };
-    match port {
-        Some(port) if !host.is_empty() => Ok(Address::Tcp(format!("{host}:{port}"))),
-        _ => Err(malformed(given, "it must be a host and a port")),
-    }
-}
-
-fn malformed(given: &str, reason: &str) -> DockerError {
-    DockerError::Unsupported(format!("docker host `{given}`: {reason}"))
+/// What the environment wants of addresses that speak TCP.
+fn certificates(env: &Environment) -> Option<Certificates> {
+    let folder = env.cert_path.clone().or_else(|| env.docker_config.clone());
+    env.tls_verify.then(|| Certificates { folder: folder.unwrap_or_default(), verify: true })
 }
 
 #[cfg(test)]
@@ -196,11 +180,16 @@ mod tests {
         add_context(folder.path(), "safe", r#"{"docker":{"Host":"tcp://safe:2376"}}"#);
         add_context(folder.path(), "shell", r#"{"docker":{"Host":"ssh://root@shell"}}"#);
         add_context(folder.path(), "hollow", "{}");
+        let blind = r#"{"docker":{"Host":"tcp://blind:2376","SkipTLSVerify":true}}"#;
+        add_context(folder.path(), "blind", blind);
         let tls = folder.path().join("contexts/tls").join(sha256_hex(b"safe")).join("docker");
         fs::create_dir_all(tls).expect("a folder");
         fs::write(folder.path().join("config.json"), r#"{"currentContext":"near"}"#).expect("file");
-        let env =
-            Environment { docker_config: Some(folder.path().to_owned()), ..Environment::default() };
+        let env = Environment {
+            docker_config: Some(folder.path().to_owned()),
+            home: Some(folder.path().to_owned()),
+            ..Environment::default()
+        };
         (folder, env)
     }
 
@@ -250,25 +239,68 @@ mod tests {
     #[test]
     fn missing_context_is_an_error_that_names_the_known_ones() {
         let (_folder, mut env) = folder();
-        let error = Host::resolve(Some("neer"), &env).expect_err("there is no such context");
-        assert_eq!(
-            error.to_string(),
-            "no docker context is called `neer`; known are: `default`, `far`, `hollow`, `near`, \
-             `safe`, `shell`"
+        let error = Host::resolve(Some("neer"), &env).expect_err("there is no such host");
+        assert!(
+            error.to_string().starts_with(
+                "no docker host is called `neer`: docker contexts are `blind`, `default`, \
+                 `far`, `hollow`, `near`, `safe`, `shell`"
+            ),
+            "{error}"
         );
         env.docker_context = Some("gone".into());
         assert!(resolved(None, &env).contains("no docker context is called `gone`"));
+        // what DOCKER_CONTEXT names is never looked for elsewhere
+        env.docker_context = Some("machine".into());
+        assert!(resolved(None, &env).contains("no docker context is called `machine`"));
+        let error = Host::resolve(Some("me@machine"), &env).expect_err("no address");
+        assert!(matches!(error, DockerError::NoHost { .. }), "{error}");
     }
 
     #[test]
-    fn ssh_and_tls_are_refused_rather_than_spoken_plainly() {
+    fn a_name_is_a_context_before_it_is_a_name_of_ssh() {
+        let (folder, env) = folder();
+        let config = "Host machine near\n  HostName 10.0.0.1\n";
+        fs::create_dir(folder.path().join(".ssh")).expect("made");
+        fs::write(folder.path().join(".ssh/config"), config).expect("written");
+        assert_eq!(resolved(Some("machine"), &env), r#"ssh://machine SshName("machine")"#);
+        assert_eq!(resolved(Some("near"), &env), r#"unix:///near.sock Context("near")"#);
+        assert!(resolved(Some("elsewhere"), &env).contains("ssh knows `machine`, `near`"));
+    }
+
+    #[test]
+    fn local_is_the_default_socket_whatever_else_is_set() {
         let (_folder, mut env) = folder();
-        assert!(resolved(Some("shell"), &env).contains("ssh is not supported yet"));
-        assert!(resolved(Some("ssh://root@h"), &env).contains("ssh is not supported yet"));
-        assert!(resolved(Some("safe"), &env).contains("tcp with TLS is not supported yet"));
+        env.docker_host = Some("tcp://h".into());
+        env.docker_context = Some("far".into());
+        assert_eq!(resolved(Some("local"), &env), "unix:///var/run/docker.sock Default");
+    }
+
+    #[test]
+    fn tls_is_spoken_where_environment_or_context_say_so_and_plain_tcp_never_instead() {
+        let (folder, mut env) = folder();
+        let certificates =
+            |explicit: Option<&str>, env: &Environment| match Host::resolve(explicit, env)
+                .expect("a host")
+                .address
+            {
+                Address::Tls { certificates, .. } => Some(certificates),
+                _ => None,
+            };
+        let safe = certificates(Some("safe"), &env).expect("its context has certificates");
+        assert!(safe.verify && safe.folder.ends_with("docker"), "{safe:?}");
+        let blind = certificates(Some("blind"), &env).expect("its context says so");
+        assert!(!blind.verify, "{blind:?}");
+        assert_eq!(certificates(Some("far"), &env), None);
+        assert_eq!(certificates(Some("tcp://h:2376"), &env), None);
         env.tls_verify = true;
-        assert!(resolved(Some("tcp://h:2376"), &env).contains("tcp with TLS is not supported yet"));
-        assert_eq!(resolved(Some("unix:///given.sock"), &env), "unix:///given.sock Explicit");
+        let own = certificates(Some("tcp://h:2376"), &env).expect("the environment says so");
+        assert_eq!((own.folder.as_path(), own.verify), (folder.path(), true));
+        env.cert_path = Some("/certs".into());
+        let given = certificates(Some("h:2376"), &env).expect("the environment says so");
+        assert_eq!(given.folder, Path::new("/certs"));
+        // the environment says nothing about contexts
+        assert_eq!(certificates(Some("far"), &env), None);
+        assert_eq!(certificates(Some("unix:///given.sock"), &env), None);
     }
 
     #[test]
@@ -279,27 +311,5 @@ mod tests {
         assert!(resolved(Some("hollow"), &env).contains("names no docker engine"));
         fs::write(folder.path().join("config.json"), vec![b' '; 2 << 20]).expect("a file");
         assert!(resolved(None, &env).contains("longer than"));
-    }
-
-    #[test]
-    fn addresses_are_read_as_the_docker_command_reads_them() {
-        let env = Environment::default();
-        for (given, meant) in [
-            ("unix:///a/b.sock", "unix:///a/b.sock"),
-            ("unix://", "unix:///var/run/docker.sock"),
-            ("/a/b.sock", "unix:///a/b.sock"),
-            ("tcp://h", "tcp://h:2375"),
-            ("tcp://10.0.0.1:99/", "tcp://10.0.0.1:99"),
-            ("tcp://[::1]:99", "tcp://[::1]:99"),
-            ("tcp://[::1]", "tcp://[::1]:2375"),
-            ("h:99", "tcp://h:99"),
-        ] {
-            assert_eq!(resolved(Some(given), &env), format!("{meant} Explicit"), "{given}");
-        }
-        for given in
-            ["unix://a.sock", "tcp://", "tcp://h:x", "tcp://u@h", "tcp://h/p", "fd://", "h:"]
-        {
-            assert!(Host::resolve(Some(given), &env).is_err(), "{given}");
-        }
     }
 }

@@ -28,7 +28,6 @@ fn missing_socket_is_no_engine_and_the_message_names_it() {
     assert!(matches!(error, DockerError::NoEngine { .. }), "{error:?}");
     let message = error.to_string();
     assert!(message.contains(&socket.display().to_string()), "{message}");
-    assert!(message.contains("DOCKER_HOST"), "{message}");
 }
 
 #[test]
@@ -106,7 +105,7 @@ fn something_else_behind_the_socket_is_not_taken_for_an_engine() {
     let path = folder.path().join("docker.sock");
     let listener = UnixListener::bind(&path).expect("a socket");
     let server = thread::spawn(move || {
-        for stream in listener.incoming().take(2) {
+        for stream in listener.incoming().take(1) {
             let mut stream = stream.expect("a connection");
             let _ = stream.write_all(b"220 mail.example ESMTP\r\n");
         }

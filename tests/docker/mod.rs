@@ -13,6 +13,7 @@ mod faults;
 mod first_use;
 mod gone;
 mod helper;
+mod hosts;
 mod into_existing;
 mod postgres;
 mod private;

@@ -223,8 +223,28 @@ fn prepare<O: Into<Origin>>(
     let (list, session) = Session::begin_beside_list(repo, &watched)?;
     let series =
         Series { host: options.host.name.clone(), kind: item.kind, name: item.name.clone() };
-    let parent = series.latest(&list).map(|(snapshot, item)| (snapshot.id, item.clone()));
+    let mut parent = series.latest(&list);
+    if let Some((snapshot, _)) = parent
+        && is_of_another_engine(&snapshot.body.host, &options.host)
+    {
+        let message = format!(
+            "the snapshots before are of another docker engine that calls its machine `{}`, too; \
+             give each a name of its own in the configuration ([hosts.NAME])",
+            options.host.name
+        );
+        watched.warn(Warning::notice(item.name.as_bytes(), message));
+        // Hints of another machine's files say nothing about these.
+        parent = None;
+    }
+    let parent = parent.map(|(snapshot, item)| (snapshot.id, item.clone()));
     Ok(Prepared { collector, watched, origin, parent, session })
+}
+
+fn is_of_another_engine(before: &HostFacts, now: &HostFacts) -> bool {
+    match (&before.engine_id, &now.engine_id) {
+        (Some(before), Some(now)) => before != now,
+        _ => false,
+    }
 }
 
 fn writer_options(options: &BackupOptions, data: NewData) -> WriterOptions {
