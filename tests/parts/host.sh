@@ -73,7 +73,7 @@ PasswordAuthentication no
 StrictModes no
 UsePAM no
 MaxStartups 100:30:200
-SetEnv DOCKER_HOST=unix://$SOCKET VAULT_PART=$DIR PATH=${BIN:+$BIN:}/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+SetEnv DOCKER_HOST=unix://$SOCKET VAULT_PART=$DIR PATH=${BIN:+$BIN:}/usr/sbin:/usr/bin:/sbin:/bin
 SERVER
 }
 

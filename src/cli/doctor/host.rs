@@ -110,7 +110,7 @@ impl Report {
                 let text = format!("plain local volumes are read in place, in {}", path.display());
                 self.add("volumes", State::Ok, text);
             }
-            Err(why) => self.from_afar(info.podman, &why),
+            Err(why) => self.volumes_afar(info.podman, &why),
         }
         match engine.volumes() {
             Ok(list) => {
@@ -124,7 +124,7 @@ impl Report {
     }
 
     /// What works where the place of volumes cannot be used.
-    fn from_afar(&mut self, podman: bool, why: &WhyNot) {
+    fn volumes_afar(&mut self, podman: bool, why: &WhyNot) {
         if podman {
             let text = format!("backups fail: podman loses the owners of files, and {why}");
             self.add("volumes", State::Fail, text);
