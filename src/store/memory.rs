@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::{Clock, Time};
 use crate::crypto::Payload;
-use crate::store::{Listed, ObjectName, Store, StoreError};
+use crate::store::{Created, Listed, ObjectName, Store, StoreError};
 
 /// Objects in a sorted map.
 #[derive(Debug, Clone)]
@@ -164,6 +164,16 @@ impl Store for MemoryStore {
     fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
         let _ = self.objects().remove(name);
         Ok(())
+    }
+
+    fn create(&self, name: &ObjectName, payload: &Payload) -> Result<Created, StoreError> {
+        let mut objects = self.objects();
+        if objects.contains_key(name) {
+            return Ok(Created::Taken);
+        }
+        let object = Object { bytes: Arc::new(payload.to_vec()), modified: self.now() };
+        let _ = objects.insert(name.clone(), object);
+        Ok(Created::Made)
     }
 }
 

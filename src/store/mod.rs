@@ -30,7 +30,7 @@ pub use self::memory::MemoryStore;
 pub use self::name::ObjectName;
 pub use self::object::{Place, RemoteStore};
 pub use self::open::{Location, create, create_with, open, open_with};
-pub use self::probe::{Probe, probe};
+pub use self::probe::{MANY, Probe, probe, probe_many};
 pub use self::record::RecordStore;
 pub use self::sftp::{SftpPlace, SftpStore};
 
@@ -144,6 +144,17 @@ pub struct Listed {
     pub modified: Time,
 }
 
+/// What became of a put that was to happen only where nothing has the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// It was put.
+    Made,
+    /// Something has the name.
+    Taken,
+    /// The store knows no such condition; nothing was done.
+    Unknown,
+}
+
 /// Keeps payloads under names. Calls block; any number of threads may call at once.
 pub trait Store: Send + Sync + fmt::Debug {
     /// Where the store is, for people: a path or URL without secrets.
@@ -173,6 +184,12 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Removes an object; one that is not there counts as removed.
     fn delete(&self, name: &ObjectName) -> Result<(), StoreError>;
+
+    /// Puts an object if the store says that nothing has its name. Only the probe asks for it: no
+    /// promise rests on what a store makes of the condition, and many make nothing of it.
+    fn create(&self, _: &ObjectName, _: &Payload) -> Result<Created, StoreError> {
+        Ok(Created::Unknown)
+    }
 
     /// Whether each call is a round trip to another machine: then calls that need not follow one
     /// another are worth making at once, and what was read is worth keeping here.
@@ -209,6 +226,10 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
         (**self).delete(name)
+    }
+
+    fn create(&self, name: &ObjectName, payload: &Payload) -> Result<Created, StoreError> {
+        (**self).create(name, payload)
     }
 
     fn is_far(&self) -> bool {

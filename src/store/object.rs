@@ -20,7 +20,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use futures_util::TryStreamExt as _;
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutPayload,
+    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
+    PutPayload,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -35,7 +36,7 @@ use self::wire::Wire;
 use crate::clock::{Clock, Time};
 use crate::crypto::Payload;
 use crate::store::attempts::{Attempts, Next, Stop, Task, start_threads};
-use crate::store::{Access, Listed, ObjectName, Store, StoreError};
+use crate::store::{Access, Created, Listed, ObjectName, Store, StoreError};
 
 /// Calls that are under way at the same time; more wait.
 const CALLS_MAX: usize = 24;
@@ -318,6 +319,18 @@ impl RemoteStore {
         }
     }
 
+    /// Why a put has no result.
+    fn of_put(&self, stop: Stop) -> StoreError {
+        match stop {
+            Stop::Error(error) => error,
+            // There is nothing that an object could be put into.
+            Stop::Missing | Stop::OutOfRange => {
+                let text = format!("there is no {}", self.place.kind.container());
+                StoreError::Location(format!("{text} `{}`", self.place.container))
+            }
+        }
+    }
+
     /// The size of an object, as the store shows it.
     fn size(&self, name: &ObjectName) -> Result<u64, StoreError> {
         let size = self.run(Task::Get(name), async |client| {
@@ -325,6 +338,10 @@ impl RemoteStore {
         });
         size.map_err(|stop| stop.of_object(name))
     }
+}
+
+fn to_put(payload: &Payload) -> PutPayload {
+    payload.parts().iter().filter(|part| !part.is_empty()).cloned().collect()
 }
 
 impl Store for RemoteStore {
@@ -337,18 +354,10 @@ impl Store for RemoteStore {
     }
 
     fn put(&self, name: &ObjectName, payload: &Payload) -> Result<(), StoreError> {
-        let parts = payload.parts().iter().filter(|part| !part.is_empty()).cloned();
-        let payload: PutPayload = parts.collect();
+        let payload = to_put(payload);
         let put =
             self.run(Task::Put(name), async |client| self.put_once(client, name, &payload).await);
-        put.map_err(|stop| match stop {
-            Stop::Error(error) => error,
-            // There is nothing that an object could be put into.
-            Stop::Missing | Stop::OutOfRange => {
-                let text = format!("there is no {}", self.place.kind.container());
-                StoreError::Location(format!("{text} `{}`", self.place.container))
-            }
-        })
+        put.map_err(|stop| self.of_put(stop))
     }
 
     fn get(&self, name: &ObjectName, size_max: u64) -> Result<Vec<u8>, StoreError> {
@@ -413,5 +422,26 @@ impl Store for RemoteStore {
             Ok(()) | Err(Stop::Missing | Stop::OutOfRange) => Ok(()),
             Err(Stop::Error(error)) => Err(error),
         }
+    }
+
+    fn create(&self, name: &ObjectName, payload: &Payload) -> Result<Created, StoreError> {
+        let payload = to_put(payload);
+        let created = self.run(Task::Put(name), async |client| {
+            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            let put = client.put_opts(&self.path(name.as_str()), payload.clone(), options).await;
+            match put {
+                Ok(_) => Ok(Created::Made),
+                Err(
+                    object_store::Error::AlreadyExists { .. }
+                    | object_store::Error::Precondition { .. },
+                ) => Ok(Created::Taken),
+                Err(
+                    object_store::Error::NotImplemented { .. }
+                    | object_store::Error::NotSupported { .. },
+                ) => Ok(Created::Unknown),
+                Err(other) => Err(other.into()),
+            }
+        });
+        created.map_err(|stop| self.of_put(stop))
     }
 }

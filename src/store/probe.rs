@@ -1,10 +1,23 @@
 //! What a store keeps of the promises that the protocol rests on, seen by trying.
 //!
-//! The probe puts one small object below `probe/`, looks at it in every way and removes it again.
+//! The probe puts small objects below `probe/`, looks at them in every way and removes them again.
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use crate::clock::{Clock, Time};
 use crate::crypto::Payload;
-use crate::store::{ObjectName, Store, StoreError};
+use crate::store::{Created, ObjectName, Store, StoreError};
+
+/// How many try at once to create one object.
+const RACERS: u32 = 16;
+
+/// Names of which a list must show all: one more than stores put on a page.
+pub const MANY: usize = 1001;
+
+/// Calls that [`probe_many`] makes at the same time.
+const SIDE_BY_SIDE: usize = 16;
 
 /// How a store answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +29,9 @@ pub struct Probe {
     /// What was just deleted was neither listed nor read. None if it may not be deleted, which is
     /// right for a store that only the owner prunes.
     pub forgets_deleted: Option<bool>,
+    /// Whether of many that create one object at once exactly one succeeds. None if the store
+    /// knows no such condition. Nothing rests on it.
+    pub creates_once: Option<bool>,
     /// How many seconds the store's clock is ahead of ours, beyond what the calls took; negative
     /// if it is behind.
     pub clock_ahead: i64,
@@ -25,7 +41,14 @@ impl Probe {
     /// Whether the store does what backups need.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.reads_back && self.lists_written && self.forgets_deleted != Some(false)
+        self.is_usable() && self.lists_written
+    }
+
+    /// As [`Probe::is_sound`], but that its lists may lag behind what is written: what is pruned
+    /// there must wait.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.reads_back && self.forgets_deleted != Some(false)
     }
 }
 
@@ -37,9 +60,7 @@ pub fn probe(store: &dyn Store, clock: Clock) -> Result<Probe, StoreError> {
     let random = getrandom::u64().unwrap_or_default();
     // The random part makes the bytes differ too: a cache cannot answer for the store.
     let text = format!("vault asks whether this store works: {random:016x}\n");
-    let Some(name) = ObjectName::parse(&format!("probe/{random:016x}")) else {
-        return Err(StoreError::Location("the probe has no name".to_owned()));
-    };
+    let name = named(&format!("{random:016x}"))?;
     let before = clock.now();
     store.put(&name, &Payload::public(text.clone().into_bytes()))?;
     let after = clock.now();
@@ -53,12 +74,105 @@ pub fn probe(store: &dyn Store, clock: Clock) -> Result<Probe, StoreError> {
         Err(StoreError::Denied { .. } | StoreError::Locked { .. }) => None,
         Err(error) => return Err(error),
     };
+    let creates_once = match forgets_deleted {
+        Some(_) => race(store, &named(&format!("{random:016x}-race"))?)?,
+        // What cannot be removed again is not left behind by the dozen.
+        None => None,
+    };
     Ok(Probe {
+        creates_once,
         reads_back: whole && text.as_bytes().get(6..14) == Some(&part[..]),
         lists_written: there.is_some_and(|object| object.size == text.len() as u64),
         forgets_deleted,
         clock_ahead: there.map_or(0, |object| ahead(object.modified, before, after)),
     })
+}
+
+/// Whether a list of more names than fit on a page is complete. None if what it takes cannot be
+/// put there or removed again.
+///
+/// Costs a thousand puts and as many deletions.
+///
+/// Errors: the first call that fails; what was put by then may stay.
+pub fn probe_many(store: &dyn Store) -> Result<Option<bool>, StoreError> {
+    let folder = format!("{:016x}-many", getrandom::u64().unwrap_or_default());
+    let names = (0..MANY).map(|number| named(&format!("{folder}/{number}")));
+    let names = names.collect::<Result<Vec<_>, _>>()?;
+    let (first, rest) = names.split_at(1);
+    let put = |name: &ObjectName| store.put(name, &Payload::public(vec![b'.']));
+    first.iter().try_for_each(put)?;
+    match first.iter().try_for_each(|name| store.delete(name)) {
+        Err(StoreError::Denied { .. } | StoreError::Locked { .. }) => return Ok(None),
+        other => other?,
+    }
+    first.iter().try_for_each(put)?;
+    side_by_side(rest, &put)?;
+    let listed = store.list(&format!("probe/{folder}"))?;
+    let complete = listed.iter().map(|object| &object.name).eq(sorted(&names));
+    side_by_side(&names, &|name| store.delete(name))?;
+    Ok(Some(complete))
+}
+
+fn sorted(names: &[ObjectName]) -> Vec<&ObjectName> {
+    let mut sorted: Vec<_> = names.iter().collect();
+    sorted.sort();
+    sorted
+}
+
+/// Calls for each name, several at a time; the first failure ends it.
+fn side_by_side(
+    names: &[ObjectName],
+    call: &(dyn Fn(&ObjectName) -> Result<(), StoreError> + Sync),
+) -> Result<(), StoreError> {
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
+    let work = || {
+        while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = call(name) {
+                next.store(names.len(), Ordering::Relaxed);
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..SIDE_BY_SIDE {
+            let _ = scope.spawn(work);
+        }
+    });
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+/// Lets many create one object at once, each with other bytes.
+fn race(store: &dyn Store, name: &ObjectName) -> Result<Option<bool>, StoreError> {
+    let (made, known) = (AtomicU32::new(0), AtomicU32::new(0));
+    thread::scope(|scope| {
+        for racer in 0..RACERS {
+            let (made, known) = (&made, &known);
+            let _ = scope.spawn(move || {
+                let bytes = format!("racer {racer}\n").into_bytes();
+                // A store may refuse a condition in many ways. Nothing rests on it.
+                match store.create(name, &Payload::public(bytes)) {
+                    Ok(Created::Made) => {
+                        let _ = made.fetch_add(1, Ordering::Relaxed);
+                        let _ = known.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Ok(Created::Taken) => {
+                        let _ = known.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Ok(Created::Unknown) | Err(_) => {}
+                }
+            });
+        }
+    });
+    let made = made.into_inner();
+    if made > 0 {
+        store.delete(name)?;
+    }
+    Ok((known.into_inner() == RACERS && made > 0).then_some(made == 1))
+}
+
+fn named(rest: &str) -> Result<ObjectName, StoreError> {
+    let name = ObjectName::parse(&format!("probe/{rest}"));
+    name.ok_or_else(|| StoreError::Location("the probe has no name".to_owned()))
 }
 
 fn is_gone(store: &dyn Store, name: &ObjectName) -> Result<bool, StoreError> {
@@ -91,6 +205,9 @@ mod tests {
         let probe = probe(&store, Clock::System).expect("works");
         assert!(probe.is_sound(), "{probe:?}");
         assert_eq!((probe.forgets_deleted, probe.clock_ahead), (Some(true), 0));
+        assert_eq!(probe.creates_once, Some(true));
+        assert!(store.names().is_empty());
+        assert_eq!(probe_many(&store).expect("works"), Some(true));
         assert!(store.names().is_empty());
     }
 
@@ -105,6 +222,16 @@ mod tests {
             assert!(!probe.is_sound(), "{kind:?} {probe:?}");
             assert_eq!(store.hits().len(), 1);
         }
+    }
+
+    #[test]
+    fn a_list_that_leaves_out_one_of_many_is_found_out() {
+        let plan = FaultPlan::at_kind(CallKind::List, 1, Fault::Truncate(1));
+        let memory = MemoryStore::new(Clock::System);
+        let store = FaultStore::new(memory.clone(), plan);
+        assert_eq!(probe_many(&store).expect("answers"), Some(false));
+        assert_eq!(store.hits().len(), 1);
+        assert!(memory.names().is_empty());
     }
 
     #[test]

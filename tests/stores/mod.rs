@@ -6,6 +6,7 @@
 
 mod contract;
 mod faults;
+mod probing;
 mod program;
 mod proxy;
 mod refusals;

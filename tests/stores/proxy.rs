@@ -27,6 +27,8 @@ pub(super) enum Fault {
     CutReply(usize),
     /// The answer says that its body is so many bytes shorter, and sends no more.
     ShortenReply(usize),
+    /// The server sees no condition of a put.
+    HideCondition,
     /// The server sees no range, and answers with the whole object.
     HideRange,
     /// The server does it now and once more when the plan says so.
@@ -71,6 +73,8 @@ pub(super) struct Seen {
     pub(super) method: String,
     pub(super) path: String,
     pub(super) authorization: String,
+    /// Whether it is a put that is to happen only where nothing has the name.
+    pub(super) conditional: bool,
     pub(super) at: Instant,
 }
 
@@ -188,7 +192,8 @@ fn next_fault(request: &Request, plan: &Mutex<Plan>) -> Option<Fault> {
     let mut plan = plan.lock().unwrap_or_else(PoisonError::into_inner);
     let authorization = request.header("authorization").unwrap_or_default().to_owned();
     let (method, path) = (request.method.clone(), request.path.clone());
-    plan.seen.push(Seen { method, path, authorization, at: Instant::now() });
+    let conditional = request.header("if-none-match").is_some();
+    plan.seen.push(Seen { method, path, authorization, conditional, at: Instant::now() });
     let rule = plan.rules.iter_mut().find(|rule| {
         let method = rule.method.is_empty() || rule.method == request.method;
         rule.times > 0 && method && request.path.contains(&rule.part)
@@ -230,6 +235,10 @@ fn disturbed(
             let (head, mut body) = halves(pass(&request, upstream)?);
             body.truncate(body.len().saturating_sub(by));
             Some(with_length(&head, &body))
+        }
+        Some(Fault::HideCondition) => {
+            request.headers.retain(|(name, _)| name != "if-none-match");
+            pass(&request, upstream)
         }
         Some(Fault::HideRange) => {
             request.headers.retain(|(name, _)| name != "range");
