@@ -6,13 +6,16 @@ use std::path::Path;
 
 use serde_json::json;
 use volume_vault::docker::{Engine, EngineInfo};
-use volume_vault::repo::{Repository, Secret, SnapshotList, list_slots};
-use volume_vault::store::{Location, probe};
+use volume_vault::format::StoreFacts;
+use volume_vault::repo::{
+    RepoError, Repository, Secret, SnapshotList, keep_facts, list_slots, to_facts,
+};
+use volume_vault::store::{Location, probe, probe_many};
 
 use super::context::Context;
 use super::disk::Disk;
 use super::error::{CliError, ExitCode, Kind};
-use super::open::{open_store, open_with, to_secret};
+use super::open::{Opened, open_store, open_with, to_secret};
 use super::output::{Align, Table, document, size};
 use super::repository::Choice;
 
@@ -130,31 +133,40 @@ impl Report {
             self.add("repository", State::Ok, format!("{named}: made by the first backup"));
             return self.location(path, engine);
         }
+        self.add("repository", State::Ok, named);
+        let mut opened = None;
         match look(context, &choice) {
-            Ok(looked) => {
-                self.add("repository", State::Ok, named);
+            Ok((repo, looked)) => {
                 self.looked(looked);
+                opened = Some(repo);
             }
-            Err(error) => {
-                self.add("repository", State::Ok, named);
-                self.error("repository", State::Fail, &error);
-            }
+            Err(error) => self.error("repository", State::Fail, &error),
         }
         match location {
             Location::Local(path) => self.location(&path, engine),
-            Location::Remote(_) | Location::Sftp(_) => self.elsewhere(context, &choice),
+            Location::Remote(_) | Location::Sftp(_) => {
+                self.elsewhere(context, &choice, opened.as_ref());
+            }
         }
     }
 
     /// What a store elsewhere does with an object that is put there and removed again.
-    fn elsewhere(&mut self, context: &Context, choice: &Choice) {
+    fn elsewhere(&mut self, context: &Context, choice: &Choice, repo: Option<&Opened>) {
         if context.dry_run {
             return self.add("location", State::Ok, "not tried out: dry run");
         }
-        let tried = open_store(context, choice)
-            .and_then(|store| probe(&*store, context.clock).map_err(CliError::from));
-        let found = match tried {
-            Ok(found) => found,
+        let known = repo.and_then(|repo| repo.config().store).and_then(|store| store.lists_many);
+        let tried = open_store(context, choice).and_then(|store| {
+            let found = probe(&*store, context.clock)?;
+            // A thousand objects are put for this, so it is asked of a store only once.
+            let many = match known {
+                None if repo.is_some() => probe_many(&*store)?,
+                known => known,
+            };
+            Ok((found, many))
+        });
+        let (found, many) = match tried {
+            Ok(tried) => tried,
             Err(error) => return self.error("location", State::Fail, &error),
         };
         let mut look = |good: bool, yes: &str, no: &str| {
@@ -163,14 +175,40 @@ impl Report {
         };
         look(found.reads_back, "what was just written can be read", "it loses what is written");
         look(found.lists_written, "and is listed", "it does not list what was just written");
+        if let Some(complete) = many {
+            look(complete, "long lists are complete", "long lists leave out objects");
+        }
         match found.forgets_deleted {
             Some(gone) => look(gone, "what is deleted is gone", "it shows what was deleted"),
             None => look(true, "these credentials may not delete: prune with others", ""),
+        }
+        if found.creates_once == Some(false) {
+            let text = "several can create one object at once; nothing here rests on that";
+            self.add("location", State::Ok, text);
+        }
+        if let Some(repo) = repo {
+            self.kept(keep_facts(repo, to_facts(&found, many, context.now())));
         }
         if found.clock_ahead.unsigned_abs() > CLOCKS_APART_MAX {
             let text = format!("its clock and ours are {} s apart", found.clock_ahead.abs());
             self.add("location", State::Warn, text);
             self.advise("set the clock of this machine (`timedatectl`); stores refuse wrong ones");
+        }
+    }
+
+    /// What is known of the store by now, which all hosts see.
+    fn kept(&mut self, kept: Result<StoreFacts, RepoError>) {
+        match kept {
+            Ok(store) if store.lists_written => {}
+            Ok(_) => {
+                self.add("location", State::Warn, "its lists were seen to lag");
+                self.advise("`vault prune --grace 7d` or more waits long enough");
+            }
+            Err(error) => {
+                let error = CliError::from(error).one_line();
+                let text = format!("what was seen of it could not be kept: {error}");
+                self.add("location", State::Warn, text);
+            }
         }
     }
 
@@ -306,19 +344,20 @@ struct Looked {
     snapshots: Result<(usize, usize), CliError>,
 }
 
-fn look(context: &Context, choice: &Choice) -> Result<Looked, CliError> {
+fn look(context: &Context, choice: &Choice) -> Result<(Opened, Looked), CliError> {
     let store = open_store(context, choice)?;
     let id = Repository::probe(&*store)?.repository;
     let slots = list_slots(&*store)?;
     let secret = to_secret(context.credentials(choice).existing(&id)?)?;
     let repo = open_with(context, &secret)?;
     let snapshots = SnapshotList::load(&repo);
-    Ok(Looked {
+    let looked = Looked {
         secret: secret.name(),
         damaged_slots: slots.iter().filter(|slot| !slot.sound).count(),
         recovery_codes: slots.iter().filter(|slot| slot.kind == Secret::RECOVERY_CODE).count(),
         snapshots: snapshots
             .map(|list| (list.snapshots.len(), list.damaged.len()))
             .map_err(CliError::from),
-    })
+    };
+    Ok((repo, looked))
 }

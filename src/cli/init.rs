@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde_json::json;
 use volume_vault::config::add_default_repository;
+use volume_vault::format::StoreFacts;
+use volume_vault::repo::to_facts;
 use volume_vault::store::{self, Location, Store, probe};
 
 use super::context::Context;
@@ -49,11 +51,12 @@ pub(crate) fn run(args: InitArgs, context: &Context) -> Result<ExitCode, CliErro
     }
     let credential = context.credentials(&choice).new_slot()?;
     let store = store::create_with(&location, &context.access)?;
+    let mut facts = None;
     if !matches!(location, Location::Local(_)) {
         refuse_other_objects(&*store)?;
-        try_out(context, &*store)?;
+        facts = Some(try_out(context, &*store)?);
     }
-    let made = make(context, &*store, credential)?;
+    let made = make(context, &*store, credential, facts)?;
     let mut configured = None;
     if args.default {
         let path = context.config_file_to_write();
@@ -95,14 +98,19 @@ fn refuse_other_objects(store: &dyn Store) -> Result<(), CliError> {
 }
 
 /// Sees whether a store does what a repository needs, before anything depends on it.
-fn try_out(context: &Context, store: &dyn Store) -> Result<(), CliError> {
+fn try_out(context: &Context, store: &dyn Store) -> Result<StoreFacts, CliError> {
     let found = probe(store, context.clock)?;
-    if !found.is_sound() {
+    if !found.is_usable() {
         let message = format!("`{}` does not show what was just written", store.location());
         return Err(CliError::new(Kind::Refused, message)
             .hint("a repository needs a store that lists and reads what it has acknowledged"));
     }
-    Ok(())
+    if !found.lists_written {
+        context.output.remark(
+            "its lists lag behind what is written: `vault prune` there needs `--grace 7d` or more",
+        );
+    }
+    Ok(to_facts(&found, None, context.now()))
 }
 
 /// A folder that holds anything but a repository, or the remains of making one, is somebody else's.

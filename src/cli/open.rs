@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use volume_vault::crypto::Key;
-use volume_vault::format::Bootstrap;
+use volume_vault::format::{Bootstrap, StoreFacts};
 use volume_vault::id::RepositoryId;
 use volume_vault::ops::copy::check_different;
 use volume_vault::repo::{
@@ -63,7 +63,7 @@ pub(crate) fn open_or_create(context: &Context) -> Result<Opened, CliError> {
         return open(context);
     }
     let store = store::create_with(&choice.location()?, &context.access)?;
-    let made = make(context, &*store, None)?;
+    let made = make(context, &*store, None, None)?;
     announce(context, &choice, &made);
     let opened = open_in(context, &choice, store)?;
     offer_recovery_code(context, &opened)?;
@@ -168,15 +168,17 @@ pub(crate) struct Made {
     pub(crate) key_file: Option<PathBuf>,
 }
 
-/// Makes a repository that `credential` opens, or else a key file in its usual place.
+/// Makes a repository that `credential` opens, or else a key file in its usual place, and keeps
+/// what was seen of its store.
 pub(crate) fn make(
     context: &Context,
     store: &dyn Store,
     credential: Option<Credential>,
+    facts: Option<StoreFacts>,
 ) -> Result<Made, CliError> {
     let mut key_file = None;
     let mut failure = None;
-    let options = InitOptions { clock: context.clock, ..InitOptions::default() };
+    let options = InitOptions { clock: context.clock, store: facts, ..InitOptions::default() };
     let made = init(store, &options, |id| {
         let secret = match credential {
             Some(credential) => to_secret(credential),

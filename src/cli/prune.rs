@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use volume_vault::event::Observer;
-use volume_vault::ops::Interrupt;
 use volume_vault::ops::prune::{
     Figures, Grace, Heap, MaxUnused, PruneOptions, Report, Requests, plan, run as run_plan,
 };
-use volume_vault::repo::Repository;
+use volume_vault::ops::{Interrupt, OpsError};
+use volume_vault::repo::{Repository, grace_min};
 use volume_vault::store::Location;
 
 use super::context::Context;
-use super::error::{CliError, ExitCode};
+use super::error::{CliError, ExitCode, Kind};
 use super::names::{parse_duration, parse_size};
 use super::open::open;
 use super::output::{Progress, count, document, rfc3339, short_duration, size, time};
@@ -89,7 +89,7 @@ pub(crate) fn look(
     let interrupt = Interrupt::new(Arc::clone(&context.interrupted));
     let planned = plan(repo, options, &observer, &interrupt);
     progress.finish();
-    Ok(planned?.figures().clone())
+    Ok(planned.map_err(|error| advised(error, repo))?.figures().clone())
 }
 
 /// Prunes, and shows how far it is.
@@ -104,7 +104,18 @@ pub(crate) fn prune(
     let planned = plan(repo, options, &observer, &interrupt);
     let done = planned.and_then(|plan| run_plan(plan, &observer, &interrupt));
     progress.finish();
-    Ok(done?)
+    done.map_err(|error| advised(error, repo))
+}
+
+/// Says which wait to ask for where the store's lists need one.
+fn advised(error: OpsError, repo: &Repository) -> CliError {
+    let error = CliError::from(error);
+    let least = grace_min(repo).filter(|_| error.kind() == Kind::Refused);
+    error.hint_if(
+        least.map(|least| {
+            format!("`vault prune --grace {}` waits long enough", short_duration(least))
+        }),
+    )
 }
 
 /// Prints what would be done.

@@ -21,7 +21,7 @@ mod tree_node;
 
 pub use self::bootstrap::{Bootstrap, SUITE};
 pub use self::condemn::{CONDEMN_BYTES_MAX, CondemnRecord};
-pub use self::config::Config;
+pub use self::config::{Config, StoreFacts};
 pub use self::content_node::{ContentNode, ContentRef};
 pub use self::entry_value::{Content, INLINE_EXTENTS_MAX, Stored};
 pub use self::forget::{ForgetKind, ForgetRecord, ROUND_MAX};

@@ -10,7 +10,7 @@ use super::slots::{Secret, add_slot};
 use crate::clock::Clock;
 use crate::codec::ChunkerParams;
 use crate::crypto::{KdfParams, Key, Payload, random_bytes};
-use crate::format::{Bootstrap, Config, ObjectKind, seal_object};
+use crate::format::{Bootstrap, Config, ObjectKind, SLOT_BYTES_MAX, StoreFacts, seal_object};
 use crate::id::{RepositoryId, SlotId};
 use crate::store::{ObjectName, Store, StoreError};
 
@@ -25,6 +25,8 @@ pub struct InitOptions {
     pub chunker: ChunkerParams,
     /// The time, for the first key's date.
     pub clock: Clock,
+    /// What was seen of the store.
+    pub store: Option<StoreFacts>,
 }
 
 impl Default for InitOptions {
@@ -34,6 +36,7 @@ impl Default for InitOptions {
             kdf: KdfParams::DEFAULT,
             chunker: ChunkerParams::DEFAULT,
             clock: Clock::System,
+            store: None,
         }
     }
 }
@@ -56,22 +59,23 @@ pub fn init(
     let secret = secret(&id)?;
     let created = options.clock.now().seconds;
     let slot = add_slot(store, &id, &master, &secret, options.kdf, &options.label, created)?;
-    let config = Config { sequence: 1, chunker: options.chunker, features: Vec::new() };
+    let (chunker, features) = (options.chunker, Vec::new());
+    let config = Config { sequence: 1, chunker, features, store: options.store };
     let keyring = Keyring::new(&master);
     let sealed =
         seal_object(ObjectKind::Config, &id, keyring.shared(), keyring.signer(), &config.encode())?;
     store.put(&layout::config(1), &sealed)?;
     let bootstrap = Payload::public(Bootstrap { repository: id, read_only_because: None }.encode());
     store.put(&layout::bootstrap(), &bootstrap)?;
-    // Another `init` may have cleared what it took for remains in the meantime.
-    let kept = store.list(layout::KEYS)?.iter().any(|o| o.name == layout::slot(&slot));
-    if !kept {
-        return Err(RepoError::Refused(format!(
+    // Another `init` may have cleared what it took for remains in the meantime. Lists may lag.
+    match store.get(&layout::slot(&slot), SLOT_BYTES_MAX) {
+        Ok(_) => Ok((id, slot)),
+        Err(StoreError::NotFound(_)) => Err(RepoError::Refused(format!(
             "another program made a repository in {} at the same time",
             store.location()
-        )));
+        ))),
+        Err(error) => Err(error.into()),
     }
-    Ok((id, slot))
 }
 
 fn refuse_existing(store: &dyn Store) -> Result<(), RepoError> {

@@ -35,6 +35,7 @@ mod side_by_side;
 mod slots;
 mod snapshots;
 mod state;
+mod store_facts;
 mod take_back;
 mod tombstones;
 mod tree_builder;
@@ -47,8 +48,8 @@ pub use self::checked::{ReadRound, note_read, read_round};
 pub use self::chunk_reader::ChunkReader;
 pub use self::chunk_writer::{ChunkWriter, Claim, NewData, WriterOptions, WriterReport};
 pub use self::collect::{
-    ABANDONED, CollectOptions, Collected, Collection, Figures, GRACE_SHARED, Grace, Heap,
-    MaxUnused, Requests, Stop, set_aside, survey,
+    ABANDONED, CollectOptions, Collected, Collection, Figures, GRACE_LAGGING, GRACE_SHARED, Grace,
+    Heap, MaxUnused, Requests, Stop, set_aside, survey,
 };
 pub use self::commit::{Committed, Session};
 pub use self::content::{ContentBuilder, ContentWalk, read_content_node};
@@ -66,7 +67,8 @@ pub use self::rebuild::{Rebuilt, rebuild_index};
 pub use self::recovery_code::{RecoveryCode, RecoveryCodeError};
 pub use self::repository::{Dirs, Repository};
 pub use self::slots::{Secret, SlotInfo, add_slot, list_slots, remove_slot, unlock};
-pub use self::snapshots::{Snapshot, SnapshotList, read_without_commit};
+pub use self::snapshots::{Snapshot, SnapshotList, first_unreadable, read_without_commit};
+pub use self::store_facts::{grace_min, keep_facts, to_facts};
 pub use self::take_back::{TakenBack, look_whole, take_back};
 pub use self::tombstones::Tombstone;
 pub use self::tree_builder::{TreeBuilder, TreeRoot};

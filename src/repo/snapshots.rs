@@ -17,7 +17,7 @@ use crate::format::{
     RECORD_BYTES_MAX, SnapshotBody,
 };
 use crate::id::{RecordHash, RepositoryId, SnapshotId, WriterId};
-use crate::store::{Listed, ObjectName, StoreError};
+use crate::store::{Listed, ObjectName};
 
 /// A snapshot that was committed.
 #[derive(Debug, Clone, PartialEq)]
@@ -326,10 +326,7 @@ fn read_or_blame(
             note(repo, parts, &told);
             Ok(Ok(told))
         }
-        Err(error @ RepoError::Store(StoreError::NotFound(_) | StoreError::Size { .. })) => {
-            Ok(Err(error))
-        }
-        Err(error @ RepoError::Store(_)) => Err(error),
+        Err(RepoError::Store(error)) if !error.is_damage() => Err(error.into()),
         Err(error) => Ok(Err(error)),
     }
 }
@@ -395,6 +392,21 @@ fn read(repo: &Repository, id: &SnapshotId, ok: bool) -> Result<Told, RepoError>
     Ok(Told { writer, sequence, previous, hash, body })
 }
 
+/// Reads the records of committed snapshots in the store itself, whatever the cache says of them;
+/// gives the first that cannot be read, if there is one.
+///
+/// Errors: the store as a whole fails.
+pub fn first_unreadable(
+    repo: &Repository,
+    ids: &[SnapshotId],
+) -> Result<Option<(SnapshotId, RepoError)>, RepoError> {
+    let looked = side_by_side(repo.store().is_far(), ids, |id| match read(repo, id, true) {
+        Err(RepoError::Store(error)) if !error.is_damage() => Err(RepoError::Store(error)),
+        read => Ok(read.err().map(|error| (*id, error))),
+    })?;
+    Ok(looked.into_iter().flatten().next())
+}
+
 /// Reads a snapshot by its record alone, where its commit is damaged.
 ///
 /// Errors: as for any record.
@@ -403,7 +415,7 @@ pub fn read_without_commit(repo: &Repository, id: &SnapshotId) -> Result<Snapsho
     let name = layout::ok(id);
     let commit = match repo.store().get(&name, RECORD_BYTES_MAX) {
         Ok(bytes) => repo.open_signed(ObjectKind::Ok, &name, &bytes).is_ok(),
-        Err(StoreError::NotFound(_) | StoreError::Size { .. }) => false,
+        Err(error) if error.is_damage() => false,
         Err(error) => return Err(error.into()),
     };
     if commit {

@@ -57,8 +57,13 @@ impl Host {
         let secret = Secret::KeyFile(key);
         let _ = add_slot(&store, &REPOSITORY, &master, &secret, KdfParams::DEFAULT, "key", 0)
             .expect("a slot");
-        let config =
-            Config { sequence: 1, chunker: ChunkerParams::DEFAULT, features: Vec::new() }.encode();
+        let config = Config {
+            sequence: 1,
+            chunker: ChunkerParams::DEFAULT,
+            features: Vec::new(),
+            store: None,
+        }
+        .encode();
         let derive = |purpose| master.derive(purpose, b"");
         let signer = Signer::from_seed(&derive(Purpose::OwnerSigningSeed));
         let shared = derive(Purpose::SharedObject);

@@ -92,6 +92,7 @@ impl Bench {
             kdf: KdfParams { memory_kib: 19 * 1024, passes: 1, lanes: 1 },
             chunker,
             clock: Clock::System,
+            store: None,
         };
         let _ = init(&*store, &options, |_| Ok(secret())).expect("makes it");
         let dirs = Dirs { cache: dir.path().join("cache"), state: dir.path().join("state") };

@@ -7,7 +7,7 @@ use volume_vault::crypto::{Key, RunSeal};
 use volume_vault::format::{
     BackupFacts, Bootstrap, CondemnRecord, Config, ForgetKind, ForgetRecord, FrameEntry, HostFacts,
     Item, ItemKind, Method, OkRecord, Origin, PackDirectory, PackKind, PendingRecord, SegmentPack,
-    SegmentRecord, SnapshotBody, VolumeFacts, WarningFact,
+    SegmentRecord, SnapshotBody, StoreFacts, VolumeFacts, WarningFact,
 };
 use volume_vault::id::{ChunkId, ChunkPrefix, PackId, RecordHash, SegmentId, SnapshotId, WriterId};
 
@@ -95,8 +95,16 @@ fn documents_are_written_as_before() {
     let bootstrap = Bootstrap { repository: REPOSITORY, read_only_because: None }.encode();
     section.is("vault.json", String::from_utf8(bootstrap).expect("JSON is UTF-8"));
     let chunker = ChunkerParams::DEFAULT;
-    let config = Config { sequence: 1, chunker, features: Vec::new() };
+    let config = Config { sequence: 1, chunker, features: Vec::new(), store: None };
     section.bytes("config", &config.encode());
+    let seen = StoreFacts {
+        tried: 1_700_000_000,
+        lists_written: true,
+        lists_many: Some(true),
+        creates_once: Some(false),
+    };
+    let next = Config::amended(&config.encode(), 2, &seen).expect("it reads");
+    section.bytes("config, store tried", &next);
     let forget = ForgetRecord {
         snapshot: SNAPSHOT,
         kind: ForgetKind::Expire,

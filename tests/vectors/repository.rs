@@ -137,6 +137,7 @@ fn make() -> BTreeMap<String, String> {
         kdf: KdfParams { memory_kib: 19 * 1024, passes: 1, lanes: 1 },
         chunker: ChunkerParams { min: 4096, average: 16_384, max: 65_536 },
         clock: Clock::Fixed(TIME),
+        store: None,
     };
     let _ = init(&*store, &options, |_| Ok(secret())).expect("makes it");
     let repo = open(&store, dir.path());

@@ -43,6 +43,10 @@ use crate::store::ObjectName;
 /// The wait between condemning and deleting where others may use the repository too.
 pub const GRACE_SHARED: Duration = Duration::from_secs(24 * 3600);
 
+/// The least wait where lists were seen to lag behind what is written: nobody knows by how much,
+/// and half of the wait is what they may lag.
+pub const GRACE_LAGGING: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// The age from which a backup that has not come to its end is taken for one that never will.
 pub const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
 

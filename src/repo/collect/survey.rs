@@ -9,6 +9,7 @@ use super::super::index::{Index, Place};
 use super::super::repository::Repository;
 use super::super::snapshots::SnapshotList;
 use super::super::state::LockedState;
+use super::super::store_facts::grace_min;
 use super::choose::{Budget, PackUse, choose};
 use super::expire::expirable;
 use super::mark::{Ages, Marks};
@@ -34,6 +35,7 @@ pub fn survey(
     stop: Stop<'_>,
 ) -> Result<Collection, RepoError> {
     repo.check_writable()?;
+    refuse_by_facts(repo, options.grace)?;
     observer.stage("listing");
     repo.read_only_the_store();
     // What the store hides now and this host has seen must not be taken for garbage.
@@ -79,6 +81,25 @@ pub fn survey(
     count_condemned(&view, grace, now, &mut figures);
     count_rest(&view, &segments, &going, &mut figures);
     Ok(Collection { figures, options, view, marks, expire, going, segments, moves })
+}
+
+/// What is kept of the store's lists may forbid to delete by them.
+fn refuse_by_facts(repo: &Repository, grace: Grace) -> Result<(), RepoError> {
+    let location = repo.store().location();
+    if repo.config().store.is_some_and(|store| store.lists_many == Some(false)) {
+        return Err(RepoError::Refused(format!(
+            "long lists of {location} were seen to leave out objects: nothing is deleted by them"
+        )));
+    }
+    match (grace_min(repo), grace) {
+        (None, _) => Ok(()),
+        (Some(least), Grace::Given(grace)) if grace >= least => Ok(()),
+        (Some(least), _) => Err(RepoError::Refused(format!(
+            "lists of {location} were seen to lag behind what is written: a wait of {} days at \
+             least must be asked for",
+            least.as_secs() / (24 * 3600)
+        ))),
+    }
 }
 
 /// Whether nobody but this host has written a record.
