@@ -126,9 +126,7 @@ impl RepoError {
             | Self::Format(_)
             | Self::Slot(_)
             | Self::RunSeal(_) => true,
-            Self::Store(error) => {
-                matches!(error, StoreError::NotFound(_) | StoreError::Size { .. })
-            }
+            Self::Store(error) => error.is_damage(),
             _ => false,
         }
     }

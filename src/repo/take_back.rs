@@ -16,6 +16,7 @@ use super::repository::Repository;
 use super::snapshots::Snapshot;
 use crate::event::Observer;
 use crate::format::{ForgetKind, ForgetRecord};
+use crate::store::StoreError;
 
 /// Opened frames that are kept, in bytes.
 const FRAME_CACHE: usize = 16 << 20;
@@ -95,7 +96,9 @@ fn is_gone(error: &RepoError) -> bool {
             | RepoError::Slot(_)
             | RepoError::RunSeal(_)
     );
-    error.is_damage() && !record
+    // What a disk cannot read is there.
+    let unread = matches!(error, RepoError::Store(StoreError::Io { .. }));
+    error.is_damage() && !record && !unread
 }
 
 fn swept(snapshot: &Snapshot, error: &RepoError) -> RepoError {

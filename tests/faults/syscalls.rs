@@ -69,6 +69,63 @@ fn without_root_times(tree: &Tree, dir: &Path) -> Tree {
     tree
 }
 
+/// Runs `vault` while one file of the repository cannot be read, as a disk says of a bad sector.
+fn unread(machine: &Machine, file: &Path, args: &[&str]) -> Output {
+    let strace = ["-P", arg(file), "-e", "trace=pread64", "-e", "inject=pread64:error=EIO"];
+    traced(machine, &strace, args).0
+}
+
+/// A file of a folder of the repository.
+fn file_in(machine: &Machine, folder: &str, is_it: impl Fn(&str) -> bool) -> std::path::PathBuf {
+    let folder = machine.repository.join(folder);
+    let files = crate::support::repo::files_below(&folder);
+    let found = files.iter().find(|file| is_it(file.to_str().expect("text")));
+    folder.join(found.expect("there is one"))
+}
+
+#[test]
+fn f022_a_segment_that_cannot_be_read_is_stood_for_after_a_repair_and_then_goes() {
+    let machine = Machine::new();
+    let (dir, tree) = plain_tree();
+    assert_goes_on(&machine, dir.path(), &tree);
+    let bad = file_in(&machine, "index", |_| true);
+    let prune = ["-q", "prune", "--grace", "0s"];
+    let refused = unread(&machine, &bad, &prune);
+    assert_eq!(refused.status.code(), Some(13), "{}", said(&refused));
+    assert!(said(&refused).contains("vault repair index"), "{}", said(&refused));
+    assert_success(&unread(&machine, &bad, &["-q", "repair", "index"]));
+    assert_success(&unread(&machine, &bad, &["-q", "check", "--read-data"]));
+    assert_success(&unread(&machine, &bad, &prune));
+    assert!(!bad.exists(), "nobody needs it any more");
+    assert_goes_on(&machine, dir.path(), &tree);
+}
+
+#[test]
+fn f022_a_record_that_cannot_be_read_is_named_and_can_be_given_up() {
+    let machine = Machine::new();
+    let (dir, tree) = plain_tree();
+    assert_goes_on(&machine, dir.path(), &tree);
+    let bad = file_in(&machine, "snapshots", |name| name.ends_with(".pending"));
+    std::fs::write(dir.path().join("new"), "new").expect("written");
+    let tree = {
+        drop(tree);
+        describe(dir.path())
+    };
+    assert_goes_on(&machine, dir.path(), &tree);
+    let prune = ["-q", "prune", "--grace", "0s"];
+    let refused = unread(&machine, &bad, &prune);
+    assert_eq!(refused.status.code(), Some(13), "{}", said(&refused));
+    assert!(said(&refused).contains("vault repair snapshots"), "{}", said(&refused));
+    let listed = unread(&machine, &bad, &["--no-cache", "snapshots"]);
+    assert_eq!(listed.status.code(), Some(13), "{}", said(&listed));
+    let lines = String::from_utf8_lossy(&listed.stdout).lines().count();
+    assert!(lines > 1, "the other is listed: {}", String::from_utf8_lossy(&listed.stdout));
+    let repaired = unread(&machine, &bad, &["repair", "snapshots", "--forget", "--yes"]);
+    assert_success(&repaired);
+    assert_success(&unread(&machine, &bad, &prune));
+    assert_goes_on(&machine, dir.path(), &tree);
+}
+
 #[test]
 fn f023_no_backup_is_acknowledged_whose_data_could_not_be_synced() {
     let machine = Machine::new();
