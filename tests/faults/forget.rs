@@ -98,6 +98,38 @@ fn a_forgotten_snapshot_is_not_listed_on_any_host_and_comes_back_whole() {
 }
 
 #[test]
+fn what_a_policy_leaves_is_read_in_the_store_before_the_rest_is_forgotten() {
+    let (bench, all) = five();
+    let newest = all.last().expect("five");
+    assert_eq!(ids(&bench.open()), all, "the cache knows them by now");
+    for end in ["pending", "ok"] {
+        let bad = bench.fork();
+        let name = ObjectName::parse(&format!("snapshots/{newest}.{end}")).expect("a name");
+        assert!(bad.store.corrupt(&name, |bytes| bytes[40] ^= 1));
+        let recorded = Arc::new(RecordStore::new(bad.store.clone()));
+        let repo = open(recorded.clone(), bad.home.path()).expect("opens");
+        assert_eq!(ids(&repo), all, "the cache does not show it");
+        let report = forget(&repo, &keep_last(1)).expect("planned");
+        let why = report.error.expect("refused").to_string();
+        assert!(why.contains(&newest.short()) && why.contains("cannot be read"), "{why}");
+        assert_eq!((report.forgotten, recorded.count(CallKind::Put)), (Vec::new(), 0));
+        // By name it is obeyed.
+        let report = forget(&repo, &named(&all[..1])).expect("planned");
+        assert!(report.error.is_none());
+    }
+    let recorded = Arc::new(RecordStore::new(bench.store.clone()));
+    let repo = open(recorded.clone(), bench.home.path()).expect("opens");
+    let planned = plan(&repo, &keep_last(2)).expect("planned");
+    recorded.clear();
+    let report = run(&repo, &planned, &Interrupt::default());
+    assert!(report.error.is_none());
+    assert_eq!(report.forgotten, all[..3]);
+    let read = recorded.targets(CallKind::Get).into_iter().filter(|name| name.contains("snap"));
+    let ends = ["ok", "pending"].map(|end| format!("snapshots/{newest}.{end}"));
+    assert_eq!(read.collect::<BTreeSet<_>>(), BTreeSet::from(ends));
+}
+
+#[test]
 fn it_can_be_forgotten_and_taken_back_again_and_again() {
     let scene = Scene::new();
     let repo = scene.bench.open();
@@ -311,7 +343,8 @@ fn forgetting_costs_a_put_and_a_get_for_each_that_goes() {
     let report = run(&repo, &made, &Interrupt::default());
     assert_eq!(report.forgotten.len(), 3);
     let calls = [CallKind::List, CallKind::Put, CallKind::Get, CallKind::Delete];
-    assert_eq!(calls.map(|kind| store.count(kind)), [0, 3, 3, 0]);
+    // Two more gets: what stays is read, its record and its commit.
+    assert_eq!(calls.map(|kind| store.count(kind)), [0, 3, 5, 0]);
     store.clear();
     assert_eq!(ids(&repo).len(), 2);
     assert_eq!(store.count(CallKind::Get), 0);

@@ -18,7 +18,7 @@ pub use self::policy::{Dated, Policy, Rule};
 pub use self::undo::{Forgotten, UndoReport, forgotten, undo};
 use super::error::{Interrupt, OpsError};
 use crate::id::SnapshotId;
-use crate::repo::Repository;
+use crate::repo::{Repository, first_unreadable};
 
 /// What was forgotten.
 #[derive(Debug)]
@@ -30,8 +30,14 @@ pub struct ForgetReport {
 }
 
 /// Does what a plan says.
+///
+/// A plan may rest on what a cache says. So what a policy leaves of each series is first read in
+/// the store itself; if that cannot be done, nothing is forgotten.
 #[must_use]
 pub fn run(repo: &Repository, plan: &Plan, interrupt: &Interrupt) -> ForgetReport {
+    if let Err(error) = look_at_what_stays(repo, plan) {
+        return ForgetReport { forgotten: Vec::new(), error: Some(error) };
+    }
     let stop = || interrupt.check().is_err();
     let (forgotten, error) = repo.put_tombstones(plan.tombstones(), &stop);
     let error = error.map(|error| match interrupt.check() {
@@ -39,4 +45,15 @@ pub fn run(repo: &Repository, plan: &Plan, interrupt: &Interrupt) -> ForgetRepor
         Ok(()) => error.into(),
     });
     ForgetReport { forgotten, error }
+}
+
+fn look_at_what_stays(repo: &Repository, plan: &Plan) -> Result<(), OpsError> {
+    match first_unreadable(repo, &plan.relied_on())? {
+        None => Ok(()),
+        Some((id, error)) => Err(OpsError::Refused(format!(
+            "nothing was forgotten: snapshot {}, which was to stay, cannot be read: {}",
+            id.short(),
+            crate::ops::check::chain(&error)
+        ))),
+    }
 }

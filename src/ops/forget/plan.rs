@@ -167,6 +167,20 @@ impl Plan {
         &self.tombstones
     }
 
+    /// Of each series that loses something to a policy, what is relied on to stay: the newest, and
+    /// the last good one.
+    pub(super) fn relied_on(&self) -> Vec<SnapshotId> {
+        let mut relied = BTreeSet::new();
+        for share in self.series.iter().filter(|share| share.going > 0) {
+            let of_series = self.rows.iter().filter(|row| row.series.contains(&share.series));
+            let stays: Vec<&Row> = of_series.filter(|row| row.verdict.keeps()).collect();
+            let newest = stays.iter().max_by_key(|row| row.age());
+            let good = stays.iter().filter(|row| row.is_good).max_by_key(|row| row.age());
+            relied.extend(newest.into_iter().chain(good).map(|row| row.id));
+        }
+        relied.into_iter().collect()
+    }
+
     /// The snapshots that go.
     pub fn going(&self) -> impl Iterator<Item = SnapshotId> {
         self.tombstones.iter().map(|tombstone| tombstone.snapshot)
