@@ -12,6 +12,7 @@ mod faults;
 mod hostile_repository;
 mod instructions;
 mod protocol;
+mod rare;
 mod reader;
 mod repair;
 mod roundtrip;

@@ -14,8 +14,10 @@ pub(super) enum State {
     Tested,
     /// As [`State::Tested`], but for this.
     Partly(&'static str),
-    /// By a test that carries its number and that this command runs.
-    Command(&'static str),
+    /// By a test that carries its number and that `tests/rare/run.sh` runs.
+    Rare,
+    /// As [`State::Rare`], but for this.
+    RarePartly(&'static str),
     /// Not, and why.
     NotYet(&'static str),
 }
@@ -34,6 +36,9 @@ pub(super) struct Row {
 
 const DOCUMENT: &str = "docs/faults.md";
 
+/// Written by `tests/rare/run.sh`: row, date, commit, result and what was met.
+const RUNS: &str = "tests/rare/runs.txt";
+
 const HEAD: &str = "\
 # Faults
 
@@ -43,7 +48,11 @@ tests; after a change:
     cargo nextest run --run-ignored only -E 'test(write_the_faults)'
 
 Tier **P** is part of every run of the tests; **N** and **W** are run now and then where \
-they cost more. A row counts as a *test* only if the
+they cost more:
+
+    bash tests/rare/run.sh N        # or W, or the rows: F-011 F-012
+
+A row counts as a *test* only if the
 fault was proven hit: a test that disturbs nothing fails. What the driver (F-071) met stands in \
 [testing.md](testing.md#the-driver).
 ";
@@ -82,19 +91,31 @@ fn row_of(name: &str) -> Option<u16> {
     })
 }
 
+/// What the last run of a row that is run now and then came to.
+fn last_run(number: u16) -> String {
+    let runs = fs::read_to_string(RUNS).expect("there is a list of runs");
+    let row = format!("F-{number:03}");
+    let run = runs.lines().find(|line| line.split('|').next() == Some(&row));
+    let Some(run) = run else { return "command, **never run**".to_owned() };
+    let fields: Vec<&str> = run.splitn(5, '|').collect();
+    let [_, date, commit, result, met] = fields[..] else { panic!("{RUNS}: {run}") };
+    let met = if met.is_empty() { String::new() } else { format!(": {met}") };
+    format!("command, last run {date} at {commit}: {result}{met}")
+}
+
 fn document() -> String {
     let proofs = proofs();
     let mut text = HEAD.to_owned();
     let count = |is: fn(State) -> bool| ROWS.iter().filter(|row| is(row.state)).count();
     let tested = count(|state| matches!(state, State::Tested));
-    let partly = count(|state| matches!(state, State::Partly(_)));
-    let commands = count(|state| matches!(state, State::Command(_)));
+    let partly = count(|state| matches!(state, State::Partly(_) | State::RarePartly(_)));
+    let commands = count(|state| matches!(state, State::Rare));
     let missing = count(|state| matches!(state, State::NotYet(_)));
     let all = ROWS.len();
     write!(
         text,
-        "\nOf {all} rows {tested} are tested, {partly} in part, {commands} by a command, {missing} \
-         not yet.\n\n| # | Tier | Fault | Injected by | State | Tests |\n\
+        "\nOf {all} rows {tested} are tested, {partly} in part, {commands} by the command above, \
+         {missing} not yet.\n\n| # | Tier | Fault | Injected by | State | Tests |\n\
          |---|---|---|---|---|---|\n"
     )
     .expect("text");
@@ -102,7 +123,8 @@ fn document() -> String {
         let state = match row.state {
             State::Tested => "test".to_owned(),
             State::Partly(why) => format!("in part: {why}"),
-            State::Command(command) => format!("command: `{command}`"),
+            State::Rare => last_run(row.number),
+            State::RarePartly(why) => format!("in part: {why}; {}", last_run(row.number)),
             State::NotYet(why) => format!("**not yet**: {why}"),
         };
         let tests = proofs.get(&row.number).into_iter().flatten();

@@ -63,5 +63,6 @@ fn f072_sixteen_programs_killed_at_any_moment_leave_nothing_that_cannot_be_read(
         assert_eq!(lost, 0, "O1, round {round}");
     }
     assert!(killed > 0 && !acked.is_empty(), "{killed} killed, {} acknowledged", acked.len());
-    eprintln!("{rounds} rounds: {ended} ended well, {killed} killed, {} acknowledged", acked.len());
+    let acked = acked.len();
+    eprintln!("met: {rounds} rounds: {ended} ended well, {killed} killed, {acked} acknowledged");
 }
