@@ -3,7 +3,7 @@
 #
 # Runs the faults that are no part of every run of the tests: all of tier N, all of tier W, or the rows that are named.
 # Installs what they need, starts the servers they use, notes date, commit, result and what was met in
-# tests/rare/runs.txt, and makes docs/faults.md anew. Needs root and FUSE; N takes half an hour, W a quarter.
+# tests/rare/runs.txt, and makes docs/faults.md anew. Needs root and FUSE; N takes ten minutes, W two.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin DEBIAN_FRONTEND=noninteractive

@@ -79,7 +79,7 @@ impl Guest {
 }
 
 #[test]
-#[ignore = "a quarter of an hour; needs qemu and a kernel from apt"]
+#[ignore = "minutes; needs qemu and a kernel from apt"]
 fn f014_a_virtual_machine_that_loses_its_power_keeps_what_it_has_acknowledged() {
     let machine = Machine::new();
     let files = scratch();
