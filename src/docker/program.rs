@@ -13,6 +13,8 @@ use object::Endianness;
 use object::elf::{DT_NEEDED, ET_DYN, ET_EXEC, FileHeader64};
 use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _};
 
+use super::engine::EngineInfo;
+
 type Elf = FileHeader64<Endianness>;
 
 /// Where the executable lies in the image.
@@ -36,6 +38,12 @@ pub struct Program {
 }
 
 impl Program {
+    /// Whether the machine of an engine can run this program.
+    #[must_use]
+    pub fn can_run_on(engine: &EngineInfo) -> bool {
+        engine.os == "linux" && engine.arch == arch()
+    }
+
     /// The program that runs now.
     ///
     /// Errors: as [`Program::read`].
@@ -48,11 +56,7 @@ impl Program {
     ///
     /// Errors: of reading it; `InvalidData` if it is no such executable; `NotFound` for a library.
     pub fn read(path: &Path) -> io::Result<Self> {
-        let arch = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        };
+        let arch = arch();
         let mut files = BTreeMap::new();
         let bytes = fs::read(path)?;
         let linked = Linked::of(&bytes)?;
@@ -81,6 +85,15 @@ impl Program {
         }
         let _ = files.insert(EXECUTABLE.to_owned(), loaded(&bytes)?);
         Ok(Self { files, command, arch })
+    }
+}
+
+/// This machine's architecture, as Go calls it.
+fn arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use volume_vault::docker::{Address, Certificates, Engine, VolumeInfo, WhyNot, sweep};
+use volume_vault::docker::{
+    Address, Certificates, Engine, EngineInfo, Program, VolumeInfo, WhyNot, sweep,
+};
 
 use super::super::context::Context;
 use super::super::engine::connect;
@@ -110,7 +112,7 @@ impl Report {
                 let text = format!("plain local volumes are read in place, in {}", path.display());
                 self.add("volumes", State::Ok, text);
             }
-            Err(why) => self.volumes_afar(info.podman, &why),
+            Err(why) => self.volumes_afar(info, &why),
         }
         match engine.volumes() {
             Ok(list) => {
@@ -124,8 +126,17 @@ impl Report {
     }
 
     /// What works where the place of volumes cannot be used.
-    fn volumes_afar(&mut self, podman: bool, why: &WhyNot) {
-        if podman {
+    fn volumes_afar(&mut self, info: &EngineInfo, why: &WhyNot) {
+        if Program::can_run_on(info) {
+            let text = format!("volumes are read and written by an agent beside them: {why}");
+            self.add("volumes", State::Ok, text);
+            let text = "do not work from here: `restore --verify`, `diff live:VOLUME`, `cp` into a \
+                        volume";
+            self.add("volumes", State::Warn, text);
+            self.advise("run vault as root on the machine of the engine for these");
+            return;
+        }
+        if info.podman {
             let text = format!("backups fail: podman loses the owners of files, and {why}");
             self.add("volumes", State::Fail, text);
             self.advise("run vault as root on the machine of the engine");
