@@ -1,6 +1,6 @@
 //! `vault restore`
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,9 +14,10 @@ use volume_vault::event::Observer;
 use volume_vault::format::{Item, ItemKind};
 use volume_vault::id::RecordHash;
 use volume_vault::near::{did_you_mean, near_names};
+use volume_vault::ops::backup::BackupOptions;
 use volume_vault::ops::restore::{
     Existing, Extra, RestoreReport, RestoreRun, VolumeRestore, VolumeState, plan_volume_restore,
-    restore_directory, restore_tar, restore_volume, verify_directory,
+    restore_directory, restore_tar, restore_volume, verify_directory, verify_volume,
 };
 use volume_vault::ops::{Interrupt, OpsError, Series};
 use volume_vault::repo::{ChunkReader, Repository, Snapshot, SnapshotList};
@@ -348,18 +349,12 @@ fn target_host(args: &RestoreArgs, context: &Context) -> HostSettings {
 
 /// The engine that volumes are restored on.
 ///
-/// Errors: unreachable, usage; refused, if what is asked for needs the place of its volumes.
+/// Errors: unreachable, usage.
 fn target_engine(args: &RestoreArgs, context: &Context) -> Result<Engine, CliError> {
-    let engine = match &args.to {
-        Some(_) => connect_to(&target_host(args, context), context)?,
-        None => connect(context)?,
-    };
-    if args.verify && !engine.info().local {
-        let message = format!("volumes on {} cannot be read back in place", engine.host());
-        return Err(CliError::new(Kind::Refused, message)
-            .hint("leave out `--verify`, or run vault on that machine"));
+    match &args.to {
+        Some(_) => connect_to(&target_host(args, context), context),
+        None => connect(context),
     }
-    Ok(engine)
 }
 
 /// The folder of an item among several. Its name was given on another machine.
@@ -419,8 +414,7 @@ fn bring_back(
         }
         Target::Tar(path) => write_tar(&run, plan.item, path, context),
         Target::Volume(engine, volume) => {
-            let host = host_facts(&target_host(args, context), engine.info(), context);
-            let options = backup_options(context, host, &[], LEVEL_DEFAULT);
+            let options = reading_options(args, engine, context);
             let existing = existing(args);
             restore_volume(repo, engine, volume, existing, id, plan.item, &run, &options)
                 .map(|(report, saved)| {
@@ -431,7 +425,9 @@ fn bring_back(
         }
     };
     let report = match result {
-        Ok(report) if args.verify => verify(plan, &run, &progress).map(|()| report),
+        Ok(report) if args.verify => {
+            verify(plan, args, repo, &run, &progress, context).map(|()| report)
+        }
         done => done,
     };
     progress.finish();
@@ -446,21 +442,32 @@ fn bring_back(
     })
 }
 
+/// How a volume is read that was there before, or is read back.
+fn reading_options(args: &RestoreArgs, engine: &Engine, context: &Context) -> BackupOptions {
+    let host = host_facts(&target_host(args, context), engine.info(), context);
+    backup_options(context, host, &[], LEVEL_DEFAULT)
+}
+
 /// Reads everything back; what was said to be left out may be missing.
-fn verify(plan: &Plan<'_>, run: &RestoreRun<'_>, progress: &Progress) -> Result<(), CliError> {
-    let place = match &plan.target {
-        Target::Directory(path) => path.clone(),
-        Target::Tar(_) => return Ok(()),
+fn verify(
+    plan: &Plan<'_>,
+    args: &RestoreArgs,
+    repo: &Arc<Repository>,
+    run: &RestoreRun<'_>,
+    progress: &Progress,
+    context: &Context,
+) -> Result<(), CliError> {
+    let warnings = progress.warnings().into_iter();
+    let excused: HashSet<Vec<u8>> = warnings.map(|warning| warning.object).collect();
+    let differing = match &plan.target {
+        Target::Directory(path) => verify_directory(run, plan.item, path, &excused)?,
+        Target::Tar(_) => 0,
         Target::Volume(engine, volume) => {
-            let info = engine.volume(&volume.name)?;
-            engine.host_path(&info).map_err(|why| {
-                let message = format!("volume `{}` cannot be read back", volume.name);
-                CliError::new(Kind::Failed, message).because(why)
-            })?
+            let options = reading_options(args, engine, context);
+            verify_volume(repo, engine, &volume.name, run, plan.item, &options, &excused)?
         }
     };
-    let excused = progress.warnings().into_iter().map(|warning| warning.object).collect();
-    match verify_directory::<std::hash::RandomState>(run, plan.item, &place, &excused)? {
+    match differing {
         0 => Ok(()),
         count => {
             let message = format!("{count} paths differ from the snapshot after the restore");

@@ -130,8 +130,7 @@ impl Report {
         if Program::can_run_on(info) {
             let text = format!("volumes are read and written by an agent beside them: {why}");
             self.add("volumes", State::Ok, text);
-            let text = "do not work from here: `restore --verify`, `diff live:VOLUME`, `cp` into a \
-                        volume";
+            let text = "do not work from here: `diff live:VOLUME`, `cp` into a volume";
             self.add("volumes", State::Warn, text);
             self.advise("run vault as root on the machine of the engine for these");
             return;

@@ -18,8 +18,9 @@ use crate::ops::error::{Interrupt, OpsError};
 use crate::repo::{ChunkReader, Index, NewData, Repository};
 use crate::source::Selection;
 
-/// Hints in one message.
-const HINTS_LEN: usize = 1024;
+/// Hints in one message, and about how many bytes their paths may take.
+const HINTS_MAX: usize = 1024;
+const HINTS_LEN: usize = 256 << 10;
 
 /// How often it is looked whether the run was interrupted.
 const LOOK_EACH: std::time::Duration = std::time::Duration::from_millis(100);
@@ -125,10 +126,11 @@ fn tell_hints(options: &ReceiveOptions<'_>, writer: &LinkWriter, asked: &Receive
     let mut previous = Previous::new(options.reader, parent, options.observer);
     let mut last = false;
     while !last && asked.recv().is_ok() {
-        let mut hints = Vec::new();
-        while hints.len() < HINTS_LEN && !last {
+        let (mut hints, mut len) = (Vec::new(), 0);
+        while hints.len() < HINTS_MAX && len < HINTS_LEN && !last {
             match previous.advance() {
                 Some((path, stored, hint)) => {
+                    len += path.as_key().len();
                     hints.extend(file_hint(&previous, path, &stored, hint));
                 }
                 None => last = true,

@@ -309,7 +309,7 @@ impl<'a> Run<'a> {
         Self { repo, session, watched, interrupt, clock, read_all }
     }
 
-    /// B2: reads where `origin` says, stores what is new, and waits until all of it is acknowledged.
+    /// B2: reads where `origin` says, stores what is new, and waits until it is acknowledged.
     fn save_origin(
         &self,
         origin: Origin,

@@ -18,7 +18,7 @@ pub(crate) use self::directory::restore_tree;
 pub use self::selected::SelectedWalk;
 pub use self::tar::restore_tar;
 pub(crate) use self::tar::{Piece, write_content};
-pub use self::verify::verify_directory;
+pub use self::verify::{verify_directory, verify_volume};
 pub use self::volume::{Existing, VolumeRestore, VolumeState, plan_volume_restore, restore_volume};
 use super::error::{Interrupt, OpsError};
 use crate::entry::EntryPath;

@@ -23,7 +23,7 @@ use crate::source::Selection;
 pub(super) const SAFETY_TAG: &str = "before-restore";
 
 /// Frames kept open while two trees are compared, in bytes.
-const COMPARE_CACHE: usize = 32 << 20;
+pub(super) const COMPARE_CACHE: usize = 32 << 20;
 
 /// What is done with a volume that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

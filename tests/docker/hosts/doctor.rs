@@ -27,7 +27,7 @@ fn each_way_is_described_with_what_works_there_and_what_does_not() {
     assert_says(&findings(&report, "engine"), "ok", "at ssh://far");
     assert_says(&findings(&report, "connection"), "ok", "ssh");
     let volumes = findings(&report, "volumes");
-    assert_says(&volumes, "warn", "read through the engine");
+    assert_says(&volumes, "ok", "by an agent beside them");
     assert_says(&volumes, "warn", "do not work from here");
 
     let unix = FAR.setting("UNIX");
