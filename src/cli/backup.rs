@@ -355,7 +355,7 @@ fn open_stdin(
 }
 
 /// Removes helper containers that killed runs left behind; a failure is worth a remark only.
-fn sweep_helpers(engine: &Engine, context: &Context) {
+pub(crate) fn sweep_helpers(engine: &Engine, context: &Context) {
     match sweep(engine, context.clock) {
         Ok(swept) if !swept.removed.is_empty() => {
             let count = swept.removed.len();

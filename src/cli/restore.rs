@@ -24,7 +24,7 @@ use volume_vault::repo::{ChunkReader, Repository, Snapshot, SnapshotList};
 use volume_vault::sink::{DirectoryOptions, SinkError, TarWriterOptions};
 use volume_vault::source::Selection;
 
-use super::backup::{LEVEL_DEFAULT, backup_options};
+use super::backup::{LEVEL_DEFAULT, backup_options, sweep_helpers};
 use super::context::{Context, HostSettings};
 use super::engine::{connect, connect_to, host_facts, host_name};
 use super::error::{CliError, ExitCode, Kind};
@@ -351,10 +351,13 @@ fn target_host(args: &RestoreArgs, context: &Context) -> HostSettings {
 ///
 /// Errors: unreachable, usage.
 fn target_engine(args: &RestoreArgs, context: &Context) -> Result<Engine, CliError> {
-    match &args.to {
-        Some(_) => connect_to(&target_host(args, context), context),
-        None => connect(context),
-    }
+    let engine = match &args.to {
+        Some(_) => connect_to(&target_host(args, context), context)?,
+        None => connect(context)?,
+    };
+    // What a killed run has left would count as a container that uses the volume.
+    sweep_helpers(&engine, context);
+    Ok(engine)
 }
 
 /// The folder of an item among several. Its name was given on another machine.

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, OFlags};
 use rustix::io::Errno;
@@ -132,6 +133,21 @@ impl Marker {
     pub(super) fn remove(root: BorrowedFd<'_>) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(root, MARKER_NAME, AtFlags::empty())?)
     }
+}
+
+/// What the marker in the directory at `place` says, if there is one that a restore has made.
+#[must_use]
+pub fn read_marker(place: &Path) -> Option<Vec<u8>> {
+    let path = place.join(MARKER_NAME);
+    // Looked at before it is opened: opening can do things to what is no regular file.
+    let stat = rustix::fs::lstat(&path).ok()?;
+    let ours = stat.st_uid == rustix::process::geteuid().as_raw();
+    if !ours || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return None;
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).ok()?;
+    read(&fd).ok()
 }
 
 fn content(text: &str, mode: Mode) -> Vec<u8> {

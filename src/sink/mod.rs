@@ -20,7 +20,7 @@ use crate::entry::{Entry, EntryPath, Kind};
 
 pub use self::directory::{Directory, DirectoryOptions};
 pub use self::file::{File, Holes};
-pub use self::marker::MARKER_NAME;
+pub use self::marker::{MARKER_NAME, read_marker};
 pub use self::metadata::Special;
 pub use self::staging::{Spot, Staging};
 pub use self::tar::{TarWriter, TarWriterOptions};

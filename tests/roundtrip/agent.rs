@@ -5,12 +5,14 @@
 
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use proptest::collection::vec;
+use rustix::fs::{AtFlags, Mode, OFlags, linkat, mkdirat, open, openat};
 use volume_vault::clock::Clock;
 use volume_vault::event::{Observer, Recorder};
 use volume_vault::ops::agent::{AgentStreams, LinkError, RemoteSink, RemoteSource, serve};
@@ -239,7 +241,13 @@ fn any_tree_comes_back_by_an_agent() {
         fs::create_dir(&target).expect("made");
         let restored = bench.run(Selection::all(), |run| {
             let (streams, _) = agent(&target, bench.clock(), Fault::None);
-            let sink = RemoteSink::begin(streams, false, "a restore", run.observer.clone())?;
+            let sink = RemoteSink::begin(
+                streams,
+                false,
+                "a restore",
+                run.observer.clone(),
+                run.interrupt,
+            )?;
             restore_to(run, &saved.report.item, Box::new(sink))
         });
         assert_eq!(shown(&restored.warnings), [""; 0]);
@@ -258,7 +266,8 @@ fn any_change_is_undone_by_an_agent() {
         let present = bench.scan();
         let restored = bench.run(Selection::all(), |run| {
             let (streams, _) = agent(&bench.tree(), bench.clock(), Fault::None);
-            let sink = RemoteSink::begin(streams, true, "a restore", run.observer.clone())?;
+            let sink =
+                RemoteSink::begin(streams, true, "a restore", run.observer.clone(), run.interrupt)?;
             restore_over(run, &present, &saved.report.item, Extra::Remove, Box::new(sink))
         });
         assert_eq!(shown(&restored.warnings), [""; 0]);
@@ -282,7 +291,8 @@ fn to_undo_a_small_change_little_goes_over_the_wire() {
     let present = bench.scan();
     let (streams, passed) = agent(&bench.tree(), bench.clock(), Fault::None);
     let restored = bench.run(Selection::all(), |run| {
-        let sink = RemoteSink::begin(streams, true, "a restore", run.observer.clone())?;
+        let sink =
+            RemoteSink::begin(streams, true, "a restore", run.observer.clone(), run.interrupt)?;
         restore_over(run, &present, &saved.report.item, Extra::Remove, Box::new(sink))
     });
     assert_eq!(shown(&restored.warnings), [""; 0]);
@@ -312,7 +322,7 @@ fn a_wire_that_breaks_while_writing_leaves_the_marker() {
     let restore = |max| {
         let none = Fault::None;
         let (streams, _, agent) = agent_that_hears(&target, bench.clock(), none, max);
-        let sink = RemoteSink::begin(streams, false, "a restore", observer.clone())?;
+        let sink = RemoteSink::begin(streams, false, "a restore", observer.clone(), &interrupt)?;
         let restored = restore_to(&run, &saved.report.item, Box::new(sink));
         Ok((restored, agent.join().expect("no agent panics")))
     };
@@ -341,4 +351,44 @@ fn an_agent_that_finds_no_directory_says_so() {
         panic!("{error:?}")
     };
     assert!(message.contains("tree") && message.contains("No such file"), "{message}");
+}
+
+/// Folders within folders; gives the innermost, whose path no system call would take.
+fn deep(dir: &Path, levels: usize) -> OwnedFd {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut at = open(dir, flags, Mode::empty()).expect("opened");
+    let name = "n".repeat(250);
+    for _ in 0..levels {
+        mkdirat(&at, name.as_str(), Mode::RWXU).expect("made");
+        at = openat(&at, name.as_str(), flags, Mode::empty()).expect("opened");
+    }
+    at
+}
+
+#[test]
+fn paths_that_together_are_longer_than_any_message_come_over_and_back() {
+    let bench = Bench::new();
+    let innermost = deep(&bench.tree(), 80);
+    for n in 0..900_u32 {
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = openat(&innermost, format!("{n}"), flags, Mode::RWXU).expect("made");
+        fs::File::from(file).write_all(&n.to_le_bytes()).expect("written");
+        linkat(&innermost, format!("{n}"), &innermost, format!("{n}-too"), AtFlags::empty())
+            .expect("linked");
+    }
+    let (first, _) = bench.save_by_agent("agent");
+    let (second, _) = bench.save_by_agent("agent");
+    let facts = second.report.item.facts;
+    assert_eq!((facts.bytes_read, facts.entries_unchanged), (0, facts.entries));
+    assert_eq!(first.report.item.root, bench.save_as("here").report.item.root);
+    let target = bench.beside();
+    fs::create_dir(&target).expect("made");
+    let restored = bench.run(Selection::all(), |run| {
+        let (streams, _) = agent(&target, bench.clock(), Fault::None);
+        let (observer, interrupt) = (run.observer.clone(), run.interrupt);
+        let sink = RemoteSink::begin(streams, false, "a restore", observer, interrupt)?;
+        restore_to(run, &first.report.item, Box::new(sink))
+    });
+    assert_eq!(shown(&restored.warnings), [""; 0]);
+    assert_eq!(bench.save_dir("back", &target).report.item.root, first.report.item.root);
 }

@@ -1,9 +1,14 @@
 //! The host's end of a link to an agent that has answered.
 
+use std::time::Duration;
+
 use super::link::{AgentStreams, LinkError, LinkReader, LinkWriter};
 use super::message::{ToAgent, ToHost};
 use super::serve::build;
 use crate::ops::error::OpsError;
+
+/// How often it is looked whether the run was interrupted.
+pub(super) const LOOK_EACH: Duration = Duration::from_millis(100);
 
 /// Both directions to an agent of the same build.
 pub(in crate::ops) struct Link {
@@ -29,7 +34,7 @@ impl Link {
                 build()
             )),
             Ok(ToHost::Failed { message, .. }) => LinkError::Failed(message),
-            Ok(other) => LinkError::Damaged(format!("no greeting, but {other:?}")),
+            Ok(_) => LinkError::Damaged("it does not greet".to_owned()),
             Err(error) => error,
         };
         (link.hang_up)();
@@ -44,7 +49,7 @@ impl Link {
             send(&self.writer, &ToAgent::Marker).and_then(|()| match receive(&mut self.reader)? {
                 ToHost::Marker(marker) => Ok(marker),
                 ToHost::Failed { message, .. } => Err(LinkError::Failed(message)),
-                other => Err(LinkError::Damaged(format!("no marker, but {other:?}"))),
+                _ => Err(LinkError::Damaged("it says what was not asked".to_owned())),
             });
         (self.hang_up)();
         marker.map_err(|source| OpsError::Agent { name: self.name, source })
@@ -53,9 +58,14 @@ impl Link {
 
 /// Waits for what the agent says next.
 pub(super) fn receive(reader: &mut LinkReader) -> Result<ToHost, LinkError> {
-    match reader.receive()? {
-        Some((kind, payload)) => ToHost::decode(kind, &payload),
-        None => Err(LinkError::Io(std::io::ErrorKind::UnexpectedEof.into())),
+    loop {
+        let (kind, payload) = reader
+            .receive()?
+            .ok_or_else(|| LinkError::Io(std::io::ErrorKind::UnexpectedEof.into()))?;
+        match ToHost::decode(kind, &payload)? {
+            ToHost::Alive => {}
+            said => return Ok(said),
+        }
     }
 }
 

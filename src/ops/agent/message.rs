@@ -3,14 +3,14 @@
 //! Both are of the same build: the first message names it, and another build is not talked to. So
 //! there are no optional fields; what stands here may change with every version.
 
-use super::link::{LinkError, PAYLOAD_MAX};
+use super::link::LinkError;
+use super::step::Step;
 use crate::clock::Time;
 use crate::codec::{WireError, WireReader, put_bytes, put_signed, put_varint};
 use crate::entry::{Entry, EntryPath, Extent, Hint, Kind, PATH_LEN_MAX};
 use crate::format::{Content, Stored};
 use crate::id::ChunkId;
 use crate::repo::Cutter;
-use crate::sink::Holes;
 
 /// Longest text in a message, in bytes.
 const TEXT_MAX: usize = 1 << 20;
@@ -18,8 +18,8 @@ const TEXT_MAX: usize = 1 << 20;
 const ENTRY_MAX: usize = 3 << 20;
 /// Most patterns of one kind.
 const PATTERNS_MAX: usize = 10_000;
-/// Most events, hints or answers in a message.
-const COUNT_MAX: usize = 1 << 20;
+/// Most things found, hints or answers in a message; there are fewer than 3,000.
+const COUNT_MAX: usize = 1 << 15;
 
 /// What a file was like when it was saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,70 +48,6 @@ pub(super) struct WriteTask {
     pub(super) existing: bool,
     /// Names the restore.
     pub(super) marker: String,
-}
-
-/// One step of a restore. Files under way have numbers, given by the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
-    MakeDirectory(EntryPath),
-    CreateFile {
-        file: u32,
-        path: EntryPath,
-        size: u64,
-        holes: Holes,
-    },
-    /// To be answered with how many names it has.
-    OpenFile {
-        file: u32,
-        path: EntryPath,
-        holes: Holes,
-    },
-    WriteAt {
-        file: u32,
-        offset: u64,
-        data: Vec<u8>,
-    },
-    Punch {
-        file: u32,
-        offset: u64,
-        len: u64,
-    },
-    Truncate {
-        file: u32,
-        len: u64,
-    },
-    FinishFile {
-        file: u32,
-        entry: Entry,
-    },
-    CloseFile {
-        file: u32,
-    },
-    MakeOther {
-        path: EntryPath,
-        entry: Entry,
-    },
-    /// The kind of the entry is what `first` must be.
-    Link {
-        path: EntryPath,
-        first: EntryPath,
-        entry: Entry,
-    },
-    FinishDirectory {
-        path: EntryPath,
-        entry: Entry,
-    },
-    SetMetadata {
-        path: EntryPath,
-        entry: Entry,
-    },
-    Remove(EntryPath),
-    /// To be answered with how many names there are.
-    Links(EntryPath),
-    /// The last; to be answered with 0 once all is on disk.
-    Complete {
-        root: Entry,
-    },
 }
 
 /// What the host says.
@@ -167,6 +103,8 @@ pub(super) enum ToHost {
     Marker(Option<Vec<u8>>),
     /// The answer to a step that is answered: a number, or what went wrong with this one thing.
     Answer(Result<u64, String>),
+    /// It is still at it.
+    Alive,
     /// It gives up. The target may have been refused for what it holds.
     Failed { message: String, refused: bool },
 }
@@ -187,6 +125,7 @@ const END: u8 = 69;
 const FAILED: u8 = 70;
 const MARKER: u8 = 71;
 const ANSWER: u8 = 72;
+const ALIVE: u8 = 73;
 
 const FOUND_PLAIN: u8 = 0;
 const FOUND_KEPT: u8 = 1;
@@ -313,6 +252,7 @@ impl ToHost {
                 DATA
             }
             Self::More => MORE,
+            Self::Alive => ALIVE,
             Self::Warning { object, message, skipped } => {
                 put_bytes(&mut out, object);
                 put_bytes(&mut out, message.as_bytes());
@@ -361,13 +301,18 @@ impl ToHost {
             }
             DATA => Self::Data { batch: reader.varint()?, bytes: reader.rest().to_vec() },
             MORE => Self::More,
+            ALIVE => Self::Alive,
             WARNING => Self::Warning {
                 object: reader.sized(TEXT_MAX, "length of a name")?.to_vec(),
                 message: text(&mut reader)?,
                 skipped: reader.u8()? != 0,
             },
             END => Self::End { bytes_read: reader.varint()? },
-            FAILED => Self::Failed { message: text(&mut reader)?, refused: reader.u8()? != 0 },
+            FAILED => {
+                // Another host's words, on their way to a terminal.
+                let message = crate::entry::escape(text(&mut reader)?.as_bytes());
+                Self::Failed { message, refused: reader.u8()? != 0 }
+            }
             MARKER => {
                 let is_there = reader.u8()? != 0;
                 let text = reader.rest().to_vec();
@@ -437,106 +382,14 @@ impl Found {
     }
 }
 
-impl Step {
-    /// Appends it.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let (kind, file, path, entry) = match self {
-            Self::MakeDirectory(path) => (0, None, Some(path), None),
-            Self::CreateFile { file, path, .. } => (1, Some(*file), Some(path), None),
-            Self::OpenFile { file, path, .. } => (2, Some(*file), Some(path), None),
-            Self::WriteAt { file, .. } => (3, Some(*file), None, None),
-            Self::Punch { file, .. } => (4, Some(*file), None, None),
-            Self::Truncate { file, .. } => (5, Some(*file), None, None),
-            Self::FinishFile { file, entry } => (6, Some(*file), None, Some(entry)),
-            Self::CloseFile { file } => (7, Some(*file), None, None),
-            Self::MakeOther { path, entry } => (8, None, Some(path), Some(entry)),
-            Self::Link { path, entry, .. } => (9, None, Some(path), Some(entry)),
-            Self::FinishDirectory { path, entry } => (10, None, Some(path), Some(entry)),
-            Self::SetMetadata { path, entry } => (11, None, Some(path), Some(entry)),
-            Self::Remove(path) => (12, None, Some(path), None),
-            Self::Links(path) => (13, None, Some(path), None),
-            Self::Complete { root } => (14, None, None, Some(root)),
-        };
-        out.push(kind);
-        if let Some(file) = file {
-            put_varint(out, u64::from(file));
-        }
-        if let Some(path) = path {
-            put_bytes(out, path.as_key());
-        }
-        if let Some(entry) = entry {
-            put_entry(out, entry, &mut Vec::new());
-        }
-        match self {
-            Self::CreateFile { size, holes, .. } => {
-                put_varint(out, *size);
-                out.push(u8::from(*holes == Holes::Make));
-            }
-            Self::OpenFile { holes, .. } => out.push(u8::from(*holes == Holes::Make)),
-            Self::WriteAt { offset, data, .. } => {
-                put_varint(out, *offset);
-                put_bytes(out, data);
-            }
-            Self::Punch { offset, len, .. } => {
-                put_varint(out, *offset);
-                put_varint(out, *len);
-            }
-            Self::Truncate { len, .. } => put_varint(out, *len),
-            Self::Link { first, .. } => put_bytes(out, first.as_key()),
-            _ => {}
-        }
-    }
-
-    fn decode(reader: &mut WireReader<'_>) -> Result<Self, LinkError> {
-        fn file(reader: &mut WireReader<'_>) -> Result<u32, WireError> {
-            reader.varint_u32("number of a file")
-        }
-        fn holes(reader: &mut WireReader<'_>) -> Result<Holes, WireError> {
-            Ok(Holes::of(reader.u8()? != 0))
-        }
-        Ok(match reader.u8()? {
-            0 => Self::MakeDirectory(path(reader)?),
-            1 => Self::CreateFile {
-                file: file(reader)?,
-                path: path(reader)?,
-                size: reader.varint()?,
-                holes: holes(reader)?,
-            },
-            2 => Self::OpenFile { file: file(reader)?, path: path(reader)?, holes: holes(reader)? },
-            3 => Self::WriteAt {
-                file: file(reader)?,
-                offset: reader.varint()?,
-                data: reader.sized(PAYLOAD_MAX, "length of data")?.to_vec(),
-            },
-            4 => {
-                Self::Punch { file: file(reader)?, offset: reader.varint()?, len: reader.varint()? }
-            }
-            5 => Self::Truncate { file: file(reader)?, len: reader.varint()? },
-            6 => Self::FinishFile { file: file(reader)?, entry: entry(reader)? },
-            7 => Self::CloseFile { file: file(reader)? },
-            8 => Self::MakeOther { path: path(reader)?, entry: entry(reader)? },
-            9 => {
-                let (to, entry) = (path(reader)?, entry(reader)?);
-                Self::Link { path: to, entry, first: path(reader)? }
-            }
-            10 => Self::FinishDirectory { path: path(reader)?, entry: entry(reader)? },
-            11 => Self::SetMetadata { path: path(reader)?, entry: entry(reader)? },
-            12 => Self::Remove(path(reader)?),
-            13 => Self::Links(path(reader)?),
-            14 => Self::Complete { root: entry(reader)? },
-            kind => return Err(unknown(kind)),
-        })
-    }
-}
-
 /// `value` is a buffer that is used again.
-fn put_entry(out: &mut Vec<u8>, entry: &Entry, value: &mut Vec<u8>) {
+pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry, value: &mut Vec<u8>) {
     value.clear();
     bare(entry).encode(value);
     put_bytes(out, value);
 }
 
-fn entry(reader: &mut WireReader<'_>) -> Result<Entry, LinkError> {
+pub(super) fn entry(reader: &mut WireReader<'_>) -> Result<Entry, LinkError> {
     let value = reader.sized(ENTRY_MAX, "length of an entry")?;
     let stored = Stored::decode(value).map_err(|e| LinkError::Damaged(e.to_string()))?;
     Ok(stored.entry)
@@ -579,7 +432,7 @@ fn hint(reader: &mut WireReader<'_>) -> Result<Option<Hint>, WireError> {
     Ok(Some(Hint { inode: reader.varint()?, ctime: time(reader)? }))
 }
 
-fn path(reader: &mut WireReader<'_>) -> Result<EntryPath, LinkError> {
+pub(super) fn path(reader: &mut WireReader<'_>) -> Result<EntryPath, LinkError> {
     let key = reader.sized(PATH_LEN_MAX, "length of a path")?;
     EntryPath::from_key(key).map_err(|error| LinkError::Damaged(error.to_string()))
 }
@@ -599,7 +452,7 @@ fn text(reader: &mut WireReader<'_>) -> Result<String, LinkError> {
     Ok(String::from_utf8_lossy(bytes).into_owned())
 }
 
-fn unknown(kind: u8) -> LinkError {
+pub(super) fn unknown(kind: u8) -> LinkError {
     LinkError::Damaged(format!("there is no message of kind {kind}"))
 }
 

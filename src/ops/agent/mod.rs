@@ -17,6 +17,7 @@ mod receiving;
 mod remote_sink;
 mod serve;
 mod start;
+mod step;
 mod writing;
 
 pub(in crate::ops) use self::host::Link;

@@ -4,13 +4,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use super::host::{Link, receive, send};
+use super::host::{LOOK_EACH, Link, receive, send};
 use super::link::{AgentStreams, LinkError, LinkReader, LinkWriter};
 use super::message::{FileHint, Found, ReadTask, ToAgent, ToHost};
 use super::reading::{BATCHES_HELD, HINTS_AHEAD};
-use crate::entry::{EntryPath, Hint, Kind};
+use crate::entry::{Entry, EntryPath, Hint, Kind};
 use crate::event::{Counters, Observer, Warning};
 use crate::format::{Item, Stored};
 use crate::ops::backup::{Batch, Earlier, Event, Named, Previous};
@@ -21,9 +21,6 @@ use crate::source::Selection;
 /// Hints in one message, and about how many bytes their paths may take.
 const HINTS_MAX: usize = 1024;
 const HINTS_LEN: usize = 256 << 10;
-
-/// How often it is looked whether the run was interrupted.
-const LOOK_EACH: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// What an agent reads.
 pub struct RemoteSource {
@@ -93,11 +90,19 @@ impl RemoteSource {
             });
             let received = send(&writer, &task).map_err(of).and_then(|()| {
                 let writer = &writer;
-                let _telling = scope.spawn(move || tell_hints(options, writer, &asked));
+                let (told, told_in) = unbounded();
+                let _telling = scope.spawn(move || {
+                    if tell_hints(options, writer, &asked, &told).is_err() {
+                        // The agent would wait for more.
+                        hang_up();
+                    }
+                });
                 Receiving {
                     options,
                     index: options.reader.index(),
                     previous: Previous::new(options.reader, options.parent, options.observer),
+                    told: told_in,
+                    len: 0,
                     writer,
                     more,
                     waiting: VecDeque::new(),
@@ -120,26 +125,39 @@ impl RemoteSource {
 
 /// Tells of every file of the snapshot before whose content can be relied on, as it is asked for.
 ///
-/// An error ends it: whoever receives meets it, too.
-fn tell_hints(options: &ReceiveOptions<'_>, writer: &LinkWriter, asked: &Receiver<()>) {
+/// What is told is given to whoever receives, too: of these files content is kept.
+///
+/// Errors: if nothing more can be said.
+fn tell_hints(
+    options: &ReceiveOptions<'_>,
+    writer: &LinkWriter,
+    asked: &Receiver<()>,
+    told: &Sender<(EntryPath, Earlier)>,
+) -> Result<(), OpsError> {
     let parent = options.parent.filter(|_| !options.read_all);
     let mut previous = Previous::new(options.reader, parent, options.observer);
     let mut last = false;
     while !last && asked.recv().is_ok() {
         let (mut hints, mut len) = (Vec::new(), 0);
         while hints.len() < HINTS_MAX && len < HINTS_LEN && !last {
+            options.interrupt.check()?;
             match previous.advance() {
                 Some((path, stored, hint)) => {
                     len += path.as_key().len();
-                    hints.extend(file_hint(&previous, path, &stored, hint));
+                    if let Some(hint) = file_hint(&previous, path, &stored, hint)? {
+                        let earlier = Earlier { stored, hint: Some(hint.hint) };
+                        // Whoever receives may have given up.
+                        let _ = told.send((hint.path.clone(), earlier));
+                        hints.push(hint);
+                    }
                 }
                 None => last = true,
             }
         }
-        if send(writer, &ToAgent::Hints { hints, last }).is_err() {
-            return;
-        }
+        let sent = send(writer, &ToAgent::Hints { hints, last });
+        sent.map_err(|_| OpsError::Interrupted)?;
     }
+    Ok(())
 }
 
 fn file_hint(
@@ -147,13 +165,15 @@ fn file_hint(
     path: EntryPath,
     stored: &Stored,
     hint: Option<Hint>,
-) -> Option<FileHint> {
-    let Kind::File { size, .. } = stored.entry.kind else { return None };
-    let known = stored.entry.link.is_none()
-        && hint.is_some()
-        && previous.has_content(&stored.content).unwrap_or(false);
-    let (hint, mtime) = (hint.filter(|_| known)?, stored.entry.mtime);
-    Some(FileHint { path, size, mtime, hint })
+) -> Result<Option<FileHint>, OpsError> {
+    let (Kind::File { size, .. }, None, Some(hint)) =
+        (&stored.entry.kind, &stored.entry.link, hint)
+    else {
+        return Ok(None);
+    };
+    let is_known = previous.has_content(&stored.content)?;
+    let (size, mtime) = (*size, stored.entry.mtime);
+    Ok(is_known.then_some(FileHint { path, size, mtime, hint }))
 }
 
 /// Why receiving ended early.
@@ -187,6 +207,10 @@ struct Receiving<'a, 'o> {
     options: &'a ReceiveOptions<'o>,
     index: &'a Arc<Index>,
     previous: Previous<'a>,
+    /// Files that the agent was told of, in order; their content can be relied on.
+    told: Receiver<(EntryPath, Earlier)>,
+    /// Bytes of the file under way.
+    len: u64,
     writer: &'a LinkWriter,
     more: Sender<()>,
     waiting: VecDeque<Waiting>,
@@ -207,7 +231,7 @@ impl Receiving<'_, '_> {
                 ToHost::End { bytes_read } if self.waiting.is_empty() => return Ok(bytes_read),
                 ToHost::End { .. } => return Err(damaged("it ended before all was sent")),
                 ToHost::Failed { message, .. } => return Err(LinkError::Failed(message).into()),
-                ToHost::Hello { .. } | ToHost::Marker(_) | ToHost::Answer(_) => {
+                ToHost::Hello { .. } | ToHost::Marker(_) | ToHost::Answer(_) | ToHost::Alive => {
                     return Err(damaged("it says what was not asked"));
                 }
             }
@@ -242,7 +266,12 @@ impl Receiving<'_, '_> {
                 if len == 0 || len > self.options.repo.config().chunker.max {
                     return Err(damaged("a chunk has a length that none can have"));
                 }
+                self.grow(u64::from(len))?;
                 let is_known = self.index.claim(&id).map_err(OpsError::from)?;
+                let place = self.index.find(&id).map_err(OpsError::from)?;
+                if place.is_some_and(|place| place.len != len) {
+                    return Err(damaged("a chunk has another length than the one of its name"));
+                }
                 let is_wanted = !is_known && self.options.data == NewData::Store;
                 wanted.push(is_wanted);
                 Counters::add(&counters.bytes, u64::from(len));
@@ -252,15 +281,23 @@ impl Receiving<'_, '_> {
                 Event::Claimed { id, len, new }
             }
             Found::Zeros(len) => {
+                self.grow(len)?;
                 Counters::add(&counters.bytes, len);
                 Event::Zeros(len)
             }
             Found::Plain { path, entry, hint } => {
+                if has_content(&entry) {
+                    return Err(damaged("a file comes without its content"));
+                }
                 Counters::add(&counters.entries, 1);
                 let before = self.previous.find(&path);
                 Event::Plain { path, entry, hint, before }
             }
             Found::End { path, entry, hint } => {
+                if !has_content(&entry) {
+                    return Err(damaged("what is no file comes with content"));
+                }
+                self.len = 0;
                 Counters::add(&counters.entries, 1);
                 let is_new = self.previous.find(&path).is_none();
                 Event::End { path, entry, hint, is_new }
@@ -268,19 +305,36 @@ impl Receiving<'_, '_> {
             Found::Kept { path, entry, hint } => {
                 Counters::add(&counters.entries, 1);
                 Counters::add(&counters.bytes, entry.content_len());
-                let before = self.previous.find(&path);
-                let kept = before.filter(|before| {
-                    before.stored.entry.content_len() == entry.content_len()
-                        && self.previous.has_content(&before.stored.content).unwrap_or(false)
-                });
-                let before = kept.ok_or_else(|| damaged("it keeps a file that was not there"))?;
+                let before = self.told_of(&path, &entry, hint);
+                let before = before.ok_or_else(|| damaged("it keeps what it was not told of"))?;
                 Event::Kept { path, entry, hint, before }
             }
             Found::Lost { path } => {
+                self.len = 0;
                 Counters::add(&counters.entries, 1);
                 Event::Lost { path }
             }
         })
+    }
+
+    /// What the agent was told of the file at `path`, if what it says now is the same.
+    fn told_of(&self, path: &EntryPath, entry: &Entry, hint: Option<Hint>) -> Option<Earlier> {
+        // It was told before it could answer.
+        let mut told = self.told.try_iter().skip_while(|(told, _)| told < path);
+        told.next().filter(|(told, _)| told == path).map(|(_, earlier)| earlier).filter(|earlier| {
+            let before = &earlier.stored.entry;
+            hint.is_some()
+                && hint == earlier.hint
+                && has_content(entry)
+                && (before.content_len(), before.mtime) == (entry.content_len(), entry.mtime)
+        })
+    }
+
+    /// A file under way has so many bytes more.
+    fn grow(&mut self, len: u64) -> Result<(), Stop> {
+        let sum = self.len.checked_add(len).filter(|sum| len > 0 && i64::try_from(*sum).is_ok());
+        self.len = sum.ok_or_else(|| damaged("a file has a length that none can have"))?;
+        Ok(())
     }
 
     /// Takes the chunks that were asked for.
@@ -317,4 +371,9 @@ impl std::fmt::Debug for RemoteSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "RemoteSource({})", self.link.name)
     }
+}
+
+/// Whether it is a file whose content stands under this name.
+fn has_content(entry: &Entry) -> bool {
+    matches!(entry.kind, Kind::File { .. }) && entry.link.is_none()
 }

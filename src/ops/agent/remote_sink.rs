@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::host::{Link, receive, send};
+use super::host::{LOOK_EACH, Link, receive, send};
 use super::link::{AgentStreams, LinkError, LinkReader, LinkWriter};
-use super::message::{Step, ToAgent, ToHost, WriteTask};
+use super::message::{ToAgent, ToHost, WriteTask};
+use super::step::Step;
 use crate::clock::Time;
 use crate::entry::{Entry, EntryPath, Kind};
 use crate::event::{Observer, Warning};
-use crate::ops::error::OpsError;
+use crate::ops::error::{Interrupt, OpsError};
 use crate::sink::{Holes, Sink, SinkError, SinkFile};
 
 /// Steps are sent when they hold so many bytes.
@@ -29,13 +30,15 @@ const DATA_LEN: usize = 1 << 20;
 pub struct RemoteSink {
     shared: Arc<Shared>,
     next_file: AtomicU32,
+    /// Dropped, it ends who watches for an interrupt.
+    _watched: Sender<()>,
 }
 
 /// What files and sink have in common.
 struct Shared {
     name: String,
     writer: LinkWriter,
-    hang_up: Box<dyn Fn() + Send + Sync>,
+    hang_up: Arc<dyn Fn() + Send + Sync>,
     /// Steps that were not sent yet, and about how many bytes they hold.
     steps: Mutex<(Vec<Step>, usize)>,
     /// One question at a time.
@@ -62,18 +65,45 @@ impl RemoteSink {
         existing: bool,
         marker: &str,
         observer: Arc<dyn Observer>,
+        interrupt: &Interrupt,
     ) -> Result<Self, OpsError> {
-        let Link { mut reader, writer, hang_up, name, .. } = Link::greet(streams)?;
+        Self::over(Link::greet(streams)?, existing, marker, observer, interrupt)
+    }
+
+    /// As [`RemoteSink::begin`], with an agent that has answered.
+    pub(in crate::ops) fn over(
+        link: Link,
+        existing: bool,
+        marker: &str,
+        observer: Arc<dyn Observer>,
+        interrupt: &Interrupt,
+    ) -> Result<Self, OpsError> {
+        let Link { mut reader, writer, hang_up, name, .. } = link;
+        let hang_up: Arc<dyn Fn() + Send + Sync> = hang_up.into();
+        let (done, ended) = bounded::<()>(0);
+        // Not waited for: it ends with the sink.
+        drop(std::thread::spawn({
+            let (hang_up, interrupt) = (hang_up.clone(), interrupt.clone());
+            move || {
+                while ended.recv_timeout(LOOK_EACH).is_err_and(|error| error.is_timeout()) {
+                    if interrupt.check().is_err() {
+                        hang_up();
+                        break;
+                    }
+                }
+            }
+        }));
         let task = WriteTask { existing, marker: marker.to_owned() };
         let begun =
             send(&writer, &ToAgent::Write(task)).and_then(|()| match receive(&mut reader)? {
                 ToHost::Answer(Ok(_)) => Ok(()),
                 ToHost::Failed { message, refused: true } => Err(LinkError::Refused(message)),
                 ToHost::Failed { message, .. } => Err(LinkError::Failed(message)),
-                other => Err(LinkError::Damaged(format!("no answer, but {other:?}"))),
+                _ => Err(LinkError::Damaged("it says what was not asked".to_owned())),
             });
         if let Err(source) = begun {
             hang_up();
+            interrupt.check()?;
             return Err(match source {
                 LinkError::Refused(why) => OpsError::Refused(format!("{name}: {why}")),
                 source => OpsError::Agent { name, source },
@@ -98,7 +128,7 @@ impl RemoteSink {
             // Whoever waits for an answer finds out only now.
             drop(answers);
         }));
-        Ok(Self { shared, next_file: AtomicU32::new(0) })
+        Ok(Self { shared, next_file: AtomicU32::new(0), _watched: done })
     }
 
     fn file(&self, path: &EntryPath, number: u32, links: u64) -> Box<dyn SinkFile> {
@@ -145,12 +175,7 @@ impl Shared {
     fn take(&self, step: Step) -> Result<(), SinkError> {
         self.check()?;
         let mut steps = lock(&self.steps);
-        steps.1 += match &step {
-            Step::WriteAt { data, .. } => data.len() + 32,
-            // Paths and attributes can be long, but most are not.
-            Step::MakeOther { entry, .. } | Step::FinishFile { entry, .. } => 256 + len_of(entry),
-            _ => 256,
-        };
+        steps.1 += step.weight();
         steps.0.push(step);
         if steps.1 >= STEPS_LEN { self.send(steps) } else { Ok(()) }
     }
@@ -187,10 +212,6 @@ impl Shared {
     fn target(&self, why: String) -> SinkError {
         SinkError::Target { target: self.name.clone(), source: io::Error::other(why) }
     }
-}
-
-fn len_of(entry: &Entry) -> usize {
-    entry.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum()
 }
 
 fn entry_error(path: &EntryPath, message: String) -> SinkError {

@@ -3,18 +3,23 @@
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
+use crossbeam_channel::bounded;
 
 use super::link::{LinkError, LinkReader, LinkWriter};
 use super::message::{ToAgent, ToHost};
 use super::{reading, writing};
 use crate::clock::Clock;
 use crate::event::{Counters, Observer, Warning};
-use crate::sink::MARKER_NAME;
+use crate::sink::read_marker;
 
-/// No marker is longer, in bytes.
-const MARKER_LEN_MAX: u64 = 4096;
+/// How often the agent says that it is there, whatever it is doing: who hears nothing for long
+/// takes it for lost.
+const ALIVE_EACH: Duration = Duration::from_secs(30);
+
+/// Longer warnings are cut, in bytes.
+const MESSAGE_MAX: usize = 16 << 10;
 
 /// Names the build; both sides must be of the same.
 pub(super) fn build() -> String {
@@ -35,11 +40,21 @@ pub fn serve(
     let mut reader = LinkReader::new(input);
     send(&writer, &ToHost::Hello { build: build() })?;
     let Some((kind, payload)) = reader.receive()? else { return Ok(()) };
+    let (_done, ended) = bounded::<()>(0);
+    let alive = writer.clone();
+    // Not waited for: it ends when this function does, or when nobody hears it.
+    drop(std::thread::spawn(move || {
+        while ended.recv_timeout(ALIVE_EACH).is_err_and(|error| error.is_timeout()) {
+            if send(&alive, &ToHost::Alive).is_err() {
+                break;
+            }
+        }
+    }));
     let done = match ToAgent::decode(kind, &payload)? {
-        ToAgent::Marker => tell_marker(place, &writer),
+        ToAgent::Marker => send(&writer, &ToHost::Marker(read_marker(place))),
         ToAgent::Write(task) => writing::serve_writing(place, &task, reader, &writer),
         ToAgent::Read(task) => reading::serve_reading(place, *task, clock, reader, &writer),
-        other => Err(LinkError::Damaged(format!("no task, but {other:?}"))),
+        _ => Err(LinkError::Damaged("it is told no task".to_owned())),
     };
     if let Err(error) = &done {
         // Nobody may be there to hear it.
@@ -47,18 +62,6 @@ pub fn serve(
         let _ = send(&writer, &ToHost::Failed { message: chain(error), refused });
     }
     done
-}
-
-/// Says what the marker of an unfinished restore says.
-fn tell_marker(place: &Path, writer: &LinkWriter) -> Result<(), LinkError> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(place.join(MARKER_NAME), flags, Mode::empty());
-    let text = opened.ok().and_then(|file| {
-        let mut text = Vec::new();
-        let read = std::fs::File::from(file).take(MARKER_LEN_MAX).read_to_end(&mut text);
-        read.is_ok().then_some(text)
-    });
-    send(writer, &ToHost::Marker(text))
 }
 
 pub(super) fn send(writer: &LinkWriter, message: &ToHost) -> Result<(), LinkError> {
@@ -92,7 +95,10 @@ impl Observer for Teller {
     }
 
     fn warn(&self, warning: Warning) {
-        let Warning { object, message, skipped } = warning;
+        let Warning { object, mut message, skipped } = warning;
+        if message.len() > MESSAGE_MAX {
+            message = message.chars().take(MESSAGE_MAX / 4).collect();
+        }
         // If nobody hears it, what comes after it is not heard either, and the run fails.
         let _ = send(&self.writer, &ToHost::Warning { object, message, skipped });
     }

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::link::{LinkError, LinkReader, LinkWriter};
-use super::message::{Step, ToAgent, ToHost, WriteTask};
+use super::message::{ToAgent, ToHost, WriteTask};
 use super::serve::{Teller, chain, send};
+use super::step::Step;
 use crate::entry::EntryPath;
 use crate::event::{Observer, Warning};
 use crate::sink::{Directory, DirectoryOptions, Sink, SinkError, SinkFile, Special};

@@ -29,8 +29,8 @@ pub(in crate::ops) trait Before {
     /// What it had at `path`. Paths must ascend from call to call.
     fn at(&mut self, path: &EntryPath) -> Result<Option<Self::Entry>, OpsError>;
 
-    /// Whether the content of a file can be taken over without reading it; `told` is what the source
-    /// knows of that by itself.
+    /// Whether the content of a file can be taken over without reading it; `told` is what the
+    /// source knows of that by itself.
     fn is_unchanged(
         &self,
         found: &Found,
@@ -302,6 +302,12 @@ impl From<OpsError> for Failure {
 
 /// What path and metadata take, in bytes.
 fn len_of(found: &Found) -> usize {
-    let xattrs: usize = found.entry.xattrs.iter().map(|x| x.name.len() + x.value.len()).sum();
-    found.path.as_key().len() + xattrs
+    let entry = &found.entry;
+    let target = match &entry.kind {
+        Kind::Symlink { target } => target.len(),
+        _ => 0,
+    };
+    let first = entry.link.as_ref().map_or(0, |first| first.as_key().len());
+    let xattrs: usize = entry.xattrs.iter().map(|x| x.name.len() + x.value.len()).sum();
+    found.path.as_key().len() + target + first + xattrs
 }

@@ -16,7 +16,7 @@ use crate::ops::backup::{
 };
 use crate::ops::error::{Interrupt, OpsError};
 use crate::repo::{ChunkReader, Repository};
-use crate::sink::{Directory, DirectoryOptions, MARKER_NAME, Sink, Special, TarWriterOptions};
+use crate::sink::{Directory, DirectoryOptions, Sink, Special, TarWriterOptions, read_marker};
 use crate::source::Selection;
 
 /// The tag of the snapshot of a volume's state before it is overwritten.
@@ -123,7 +123,7 @@ fn refuse_use(engine: &Engine, name: &str) -> Result<(), OpsError> {
 /// Whether the volume holds the marker of a restore of the same item.
 fn is_unfinished(engine: &Engine, info: &VolumeInfo, marker: &str) -> bool {
     let found = match engine.host_path(info) {
-        Ok(place) => std::fs::read(place.join(MARKER_NAME)).ok(),
+        Ok(place) => read_marker(&place),
         Err(_) => start_agent(engine, &info.name, Access::Read)
             .and_then(Link::greet)
             .and_then(Link::marker)
@@ -161,10 +161,10 @@ pub fn restore_volume(
                 options: facts.map(|facts| facts.options.clone()).unwrap_or_default(),
                 labels: facts.map(|facts| facts.labels.clone()).unwrap_or_default(),
             })?;
-            fill_new(engine, &info, snapshot, item, run).map(|report| (report, None))
+            fill_new(engine, &info, true, snapshot, item, run).map(|report| (report, None))
         }
         (VolumeState::Unfinished(info), _) => {
-            fill_new(engine, info, snapshot, item, run).map(|report| (report, None))
+            fill_new(engine, info, false, snapshot, item, run).map(|report| (report, None))
         }
         (VolumeState::Existing(volume), Existing::Replace { extra, safety_backup }) => {
             let present = Present { repo, engine, volume, options, run };
@@ -184,10 +184,11 @@ pub fn restore_volume(
     }
 }
 
-/// Fills a volume that was just made, or that a restore has left unfinished.
+/// Fills a volume that was made just now, or that a restore has left unfinished.
 fn fill_new(
     engine: &Engine,
     info: &VolumeInfo,
+    is_made: bool,
     snapshot: &SnapshotId,
     item: &Item,
     run: &RestoreRun<'_>,
@@ -200,22 +201,31 @@ fn fill_new(
             restore_to(run, item, Box::new(sink))
         }
         Err(why) => {
-            let begun = start_agent(engine, &info.name, Access::Write).and_then(|agent| {
-                RemoteSink::begin(agent, false, &marker(snapshot, item), run.observer.clone())
-            });
-            match begun {
-                Ok(sink) => restore_to(run, item, Box::new(sink)),
+            match start_agent(engine, &info.name, Access::Write).and_then(Link::greet) {
+                Ok(link) => {
+                    let (marker, observer) = (marker(snapshot, item), run.observer.clone());
+                    let sink = RemoteSink::over(link, false, &marker, observer, run.interrupt)?;
+                    restore_to(run, item, Box::new(sink))
+                }
+                // What an earlier run has left there is for an agent to judge.
+                Err(error) if !is_made => Err(error),
                 Err(error) if can_do_without(&error) => {
                     let why = format!("{why}; no agent runs there: {}", chain(&error));
-                    fill_by_archive(engine, info, item, run, &why).inspect_err(|_| {
-                        // Nothing in it would tell that it is unfinished.
-                        let _ = engine.remove_volume(&info.name);
-                    })
+                    fill_by_archive(engine, info, item, run, &why)
+                        .inspect_err(|_| remove_made(engine, info))
                 }
-                Err(error) => Err(error),
+                Err(error) => {
+                    remove_made(engine, info);
+                    Err(error)
+                }
             }
         }
     }
+}
+
+/// Removes a volume that was made just now: nothing in it would tell that it is unfinished.
+fn remove_made(engine: &Engine, info: &VolumeInfo) {
+    let _ = engine.remove_volume(&info.name);
 }
 
 fn fill_by_archive(
@@ -260,7 +270,8 @@ impl Present<'_> {
             }
             Route::Agent { .. } => {
                 let agent = start_agent(self.engine, &self.volume.info.name, Access::Write)?;
-                Box::new(RemoteSink::begin(agent, true, marker, observer)?)
+                let link = Link::greet(agent)?;
+                Box::new(RemoteSink::over(link, true, marker, observer, self.run.interrupt)?)
             }
             Route::Archive { why } => return Err(OpsError::Refused(why.clone())),
         })
