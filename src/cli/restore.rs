@@ -356,7 +356,9 @@ fn target_engine(args: &RestoreArgs, context: &Context) -> Result<Engine, CliErr
         None => connect(context)?,
     };
     // What a killed run has left would count as a container that uses the volume.
-    sweep_helpers(&engine, context);
+    if !context.dry_run {
+        sweep_helpers(&engine, context);
+    }
     Ok(engine)
 }
 

@@ -221,9 +221,10 @@ impl OpenedVolume {
                 let walk = DirectoryOptions { clock: options.clock, selection: selection.clone() };
                 Box::new(Directory::open(&place, walk, watched)?)
             }
-            Self::Archive(_) if !selection.is_all() => {
-                let why = "paths cannot be left out when a volume is read as an archive";
-                return Err(OpsError::Refused(why.to_owned()));
+            Self::Archive(why) if !selection.is_all() => {
+                return Err(OpsError::Refused(format!(
+                    "paths cannot be left out when a volume is read as an archive ({why})"
+                )));
             }
             Self::Archive(_) => {
                 let archive = Helper::create(engine, name, Access::Read)?.read_archive()?;
